@@ -1,0 +1,1 @@
+"""The audit trail: what happened to a run, as a chain of events."""

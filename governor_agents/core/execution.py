@@ -1,0 +1,264 @@
+"""Around the tool: intent, result, and every way in which the two can come apart. Pure functions."""
+
+from __future__ import annotations
+
+from governor_agents.core import people
+from governor_agents.core.binding import bind
+from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call
+from governor_agents.core.records import Attempt, Call, Change, Event, Result, Run, approval_id, evolve
+from governor_agents.core.records import CallState as C
+from governor_agents.core.records import RunState as R
+from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, go_on, settle
+from governor_agents.core.telling import call_event, notices
+from governor_agents.core.verdicts import Verdict
+from governor_agents.errors import Fenced, IllegalTransition, NotFound
+
+DRIFT = "the tool's parameters changed since this call was decided"
+
+
+def _find(run: Run, n: int) -> Call:
+    call = run.call(n)
+    if call is None:
+        raise NotFound(f"no call {approval_id(run.id, n)}")
+    return call
+
+
+def intent(
+    run: Run, n: int, now: float, *, owner: str, fence: int, verdict: Verdict, schema_sha256: str, idem_key: str
+) -> Change:
+    """Use up the authority to run call ``n``: EXECUTING, durable before the tool starts.
+
+    ``verdict`` is what the current policies say of it. When they deny it, or demand more people than have approved,
+    or the tool's schema changed, the change is that instead: only a call that comes out EXECUTING may be run.
+    Raises `Fenced` when the claim is over or the run is being cancelled.
+    """
+    if run.state is not R.ACTIVE or run.fence != fence or run.lease is None or run.lease.owner != owner:
+        raise Fenced(f"run {run.id} is {run.state} under fence {run.fence}; the claim with fence {fence} is over")
+    if run.cancel or run.lease.until <= now:
+        raise Fenced(f"run {run.id} may start nothing: {run.cancel or 'its lease is over'}")
+    call = _find(run, n)
+    refused = _refused(run, call, now, verdict, schema_sha256)
+    if refused is not None:
+        return refused
+    call = evolve(
+        call,
+        state=next_call(call.state, CallEvent.INTENT, C.EXECUTING),
+        idem_key=call.idem_key or idem_key,
+        attempts=(*call.attempts, Attempt(fence, owner, now)),
+    )
+    event = call_event(call, digest=call.digest, attempt=len(call.attempts), fence=fence)
+    return Change(evolve(run.with_call(call), updated=now), (event,))
+
+
+def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: str) -> Change | None:
+    if call.state is C.RETRY:
+        first = call.attempts[0].at if call.attempts else now
+        if now - first > call.idempotency_ttl:
+            return _in_doubt(run, call, now, CallEvent.OVERDUE, "idempotency_ttl_over")
+    elif call.schema_sha256 != schema_sha256:
+        return _withdrawn(run, call, now, CallEvent.SUPERSEDE, DRIFT)
+    if verdict.outcome == "deny":
+        if call.state is C.RETRY:
+            return _in_doubt(run, call, now, CallEvent.POLICY_DENIES, "policy_denies")
+        return _withdrawn(run, call, now, CallEvent.POLICY_DENIES, verdict.reason or "a policy denies this call now")
+    if verdict.outcome == "require_approval" and not people.votes_meet(call.votes, verdict.stages, call.excluded):
+        if call.state is C.RETRY:
+            return _in_doubt(run, call, now, CallEvent.POLICY_DEMANDS, "policy_demands_more")
+        return _ask_again(run, call, now, verdict)
+    return None
+
+
+def _in_doubt(run: Run, call: Call, now: float, event: CallEvent, why: str) -> Change:
+    call = evolve(call, state=next_call(call.state, event, C.UNKNOWN), doubt=True)
+    return Change(evolve(run.with_call(call), updated=now), (call_event(call, reason=why),))
+
+
+def _withdrawn(run: Run, call: Call, now: float, event: CallEvent, told: str) -> Change:
+    to = C.SUPERSEDED if event is CallEvent.SUPERSEDE else C.CANCELLED
+    call = evolve(call, state=next_call(call.state, event, to), told=told)
+    run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "decided", now)), updated=now)
+    return settle(Change(run, (call_event(call, reason=told),)), now)
+
+
+def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
+    """Same bytes, more people: votes already given count in the stage where their voter stands."""
+    stages, stage = verdict.stages, 0
+    votes = tuple(
+        evolve(vote, stage=next((i for i, s in enumerate(stages) if vote.by in s.people), 0)) for vote in call.votes
+    )
+    call = evolve(
+        call,
+        state=next_call(call.state, CallEvent.POLICY_DEMANDS, C.PENDING),
+        policy=verdict.policy,
+        version=verdict.version,
+        code=verdict.code,
+        why=verdict.reason,
+        stages=stages,
+        stage=stage,
+        stage_expires=None if stages[0].within is None else now + stages[0].within,
+        expires=now + verdict.deadline,
+        reason_required=call.reason_required or verdict.reason_required,
+        channels=call.channels or verdict.channels,
+        excluded=call.excluded or (f"service:{run.agent}", *((run.requester,) if verdict.exclude_requester else ())),
+        votes=votes,
+    )
+    while call.stage + 1 < len(stages) and people.stage_met(call):
+        call = evolve(call, stage=call.stage + 1)
+    call = bind(run, call)
+    run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "asked", now)), updated=now)
+    return Change(run, (call_event(call, "call.asked_again", policy=call.policy, version=call.version),))
+
+
+def record(run: Run, n: int, now: float, *, owner: str, fence: int, result: Result, told: str = "") -> Change:
+    """Record what the tool gave back (or raised: ``result.ok`` False), before the loop goes on.
+
+    Counts for the attempt of this claim only: `Fenced` otherwise. A result that comes late, when the call already
+    stands in doubt, settles the doubt; an exception that comes late proves nothing and changes nothing.
+    """
+    call = _find(run, n)
+    mine = bool(call.attempts) and call.attempts[-1].fence == fence and call.attempts[-1].owner == owner
+    if not mine or call.state not in (C.EXECUTING, C.UNKNOWN):
+        raise Fenced(f"the result of {call.tool} comes from a claim that is over (fence {fence}, now {run.fence})")
+    late = call.state is C.UNKNOWN
+    event = CallEvent.RESULT if result.ok else CallEvent.EXCEPTION
+    if result.ok:
+        to = C.SUCCEEDED
+    else:
+        to = C.UNKNOWN if late or call.doubt else C.FAILED
+    moved = evolve(call, state=next_call(call.state, event, to), told=told if to is not C.UNKNOWN else call.told)
+    if to is not C.UNKNOWN:
+        moved = evolve(moved, result=result)
+    line = call_event(moved, "call.late_exception" if late and not result.ok else "", fence=fence, late=late)
+    run = evolve(run.with_call(moved), attempts=0 if not late else run.attempts, updated=now)
+    return settle(Change(run, (line,)), now)
+
+
+def lapse_call(call: Call, now: float) -> tuple[Call, Event]:
+    """An executing call whose driver is gone, or that was cancelled from outside: by its retry class."""
+    to = {"none": C.UNKNOWN, "idempotent": C.RETRY, "reconcilable": C.RECONCILING}[call.retry]
+    call = evolve(call, state=next_call(call.state, CallEvent.LAPSE, to), doubt=True, lapsed=now)
+    return call, call_event(call, reason="no result")
+
+
+def lapse(run: Run, n: int, now: float, *, owner: str, fence: int) -> Change:
+    """The tool was cancelled from outside (a time-out, a shutdown): nobody knows how far it came."""
+    call = _find(run, n)
+    if call.state is not C.EXECUTING or call.attempts[-1].fence != fence or call.attempts[-1].owner != owner:
+        return Change(run)
+    call, event = lapse_call(call, now)
+    return settle(Change(evolve(run.with_call(call), updated=now), (event,)), now)
+
+
+def probed(run: Run, n: int, now: float, *, happened: bool | None, result: Result | None = None) -> Change:
+    """What the ``reconcile`` probe of a tool found out; None when it could not tell."""
+    call = _find(run, n)
+    to = C.SUCCEEDED if happened else C.UNKNOWN
+    call = evolve(call, state=next_call(call.state, CallEvent.PROBE, to), result=result if happened else None)
+    found = "unclear" if happened is None else "happened" if happened else "did not happen"
+    return settle(Change(evolve(run.with_call(call), updated=now), (call_event(call, probe=found),)), now)
+
+
+def overdue(run: Run, now: float) -> Change:
+    """Approved calls that were not run in time after their run became READY expire; retries become doubts."""
+    if run.ready_since is None:
+        return Change(run)
+    events: tuple[Event, ...] = ()
+    for call in run.having(C.APPROVED, C.RETRY):
+        if now - run.ready_since <= call.run_within:
+            continue
+        to = C.EXPIRED if call.state is C.APPROVED else C.UNKNOWN
+        told = "it was approved but not run in time"
+        call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told)
+        run, events = run.with_call(call), (*events, call_event(call, reason="run_within"))
+    return after_overdue(Change(run, events), now) if events else Change(run)
+
+
+def after_overdue(change: Change, now: float) -> Change:
+    """A READY run whose calls just went overdue: blocked by a doubt, ended, or READY still (the model is told)."""
+    run = change.run
+    if run.having(C.UNKNOWN):
+        return block(change, RunEvent.DECIDED, UNKNOWN, now)
+    if ends_on_expiry(run):
+        return end_expired(change, RunEvent.DECIDED, now)
+    if run.single:
+        return go_on(change, RunEvent.DECIDED, now)
+    return change
+
+
+def resolve(
+    run: Run, n: int, now: float, *, how: str, by: str, evidence: str, nonce: str, verdict: Verdict | None = None
+) -> Change:
+    """An operator's answer to a doubt: ``happened``, ``did-not-happen`` or ``abandon``.
+
+    ``did-not-happen`` fails the call and asks for it anew, under a new number, nonce and key. The caller must have
+    made sure that the workers of all attempts are dead. ``verdict`` says whom to ask when the call had no approvers.
+    """
+    call = _find(run, n)
+    if call.state is not C.UNKNOWN:
+        raise IllegalTransition(f"{approval_id(run.id, n)} is {call.state}; only a call in doubt can be resolved")
+    if how == "happened":
+        moved = evolve(call, state=next_call(call.state, CallEvent.HAPPENED, C.SUCCEEDED), told=evidence)
+    elif how == "abandon":
+        told = "outcome unknown; do not retry"
+        moved = evolve(call, state=next_call(call.state, CallEvent.ABANDON, C.FAILED), told=told)
+    elif how == "did-not-happen":
+        if run.cancel:
+            told = "it did not happen, and the run was " + run.cancel
+            moved = evolve(call, state=next_call(call.state, CallEvent.DID_NOT_HAPPEN, C.FAILED), told=told)
+        else:
+            return _replace(run, call, now, by=by, evidence=evidence, nonce=nonce, verdict=verdict)
+    else:
+        raise ValueError(f"unknown answer {how!r}")
+    event = call_event(moved, "call.resolved", by=by, how=how, evidence=evidence)
+    return settle(Change(evolve(run.with_call(moved), updated=now), (event,)), now)
+
+
+def _replace(
+    run: Run, call: Call, now: float, *, by: str, evidence: str, nonce: str, verdict: Verdict | None
+) -> Change:
+    fresh_n = run.count + 1
+    old = evolve(
+        call,
+        state=next_call(call.state, CallEvent.DID_NOT_HAPPEN, C.FAILED),
+        told="it did not happen; it is asked again",
+        replaced_by=fresh_n,
+    )
+    stages = call.stages or (verdict.stages if verdict else ())
+    if not stages:
+        raise IllegalTransition("nobody could approve the call again: it had no approvers and the policy names none")
+    deadline = verdict.deadline if verdict else 86_400.0
+    fresh = Call(
+        n=fresh_n,
+        call_id=call.call_id,
+        generation=run.generation,
+        tool=call.tool,
+        args=call.args,
+        state=next_call(None, CallEvent.ASK, C.PENDING),
+        created=now,
+        agent=call.agent,
+        schema_sha256=call.schema_sha256,
+        retry=call.retry,
+        idempotency_ttl=call.idempotency_ttl,
+        policy=call.policy,
+        version=call.version,
+        code=call.code,
+        why=call.why,
+        nonce=nonce,
+        stages=stages,
+        stage_expires=None if stages[0].within is None else now + stages[0].within,
+        expires=now + deadline,
+        run_within=call.run_within,
+        reason_required=call.reason_required,
+        on_expire=call.on_expire,
+        excluded=call.excluded or (f"service:{run.agent}", run.requester),
+        channels=call.channels or (verdict.channels if verdict else ()),
+        replaces=call.n,
+    )
+    run = run.with_call(old)
+    fresh = bind(run, fresh)
+    run = evolve(run.with_call(fresh), outbox=(*run.outbox, *notices(run, fresh, "asked", now)), updated=now)
+    events = (
+        call_event(old, "call.resolved", by=by, how="did-not-happen", evidence=evidence),
+        call_event(fresh, "call.asked", digest=fresh.digest, replaces=call.n),
+    )
+    return settle(Change(run, events), now)

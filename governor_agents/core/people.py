@@ -1,0 +1,48 @@
+"""Who may still decide: stages, quorum, separation of duties."""
+
+from __future__ import annotations
+
+from governor_agents.core.records import Call, Vote
+from governor_agents.core.verdicts import Stage
+from governor_agents.errors import NotAnApprover
+
+
+def authorise(call: Call, by: str) -> None:
+    """Raise `NotAnApprover` unless ``by`` may vote in the stage that is asked now. An empty stage means nobody."""
+    if not by:
+        raise NotAnApprover("a decision needs a person; nobody was named")
+    if by in call.excluded:
+        raise NotAnApprover(f"{by} asked for this call and may not decide it (separation of duties)")
+    stage = call.stages[call.stage] if call.stage < len(call.stages) else Stage(())
+    if by not in stage.people:
+        names = ", ".join(stage.names) or "nobody"
+        raise NotAnApprover(f"{by} may not decide this; asked now: {names}")
+    if any(vote.by == by and vote.stage < call.stage for vote in call.votes):
+        raise NotAnApprover(f"{by} approved an earlier stage; each stage needs somebody else")
+
+
+def stage_met(call: Call) -> bool:
+    """True when the stage that is asked now has the approvals it needs."""
+    stage = call.stages[call.stage]
+    voters = {vote.by for vote in call.votes if vote.stage == call.stage and vote.kind in ("approve", "edit")}
+    return len(voters & set(stage.people)) >= max(stage.quorum, 1)
+
+
+def votes_meet(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> bool:
+    """True when approvals already given would satisfy these stages, each person counting for one stage only."""
+    voters = {vote.by for vote in votes if vote.kind in ("approve", "edit")} - set(excluded)
+    places = [stage for stage in stages for _ in range(max(stage.quorum, 1))]
+    taken: dict[int, str] = {}
+
+    def place(person: str, seen: set[int]) -> bool:
+        for at, stage in enumerate(places):
+            if person in stage.people and at not in seen:
+                seen.add(at)
+                if at not in taken or place(taken[at], seen):
+                    taken[at] = person
+                    return True
+        return False
+
+    for person in sorted(voters):
+        place(person, set())
+    return bool(stages) and len(taken) == len(places)

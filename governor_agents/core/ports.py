@@ -1,0 +1,277 @@
+"""Every contract on one page: what a store, an adapter and a handler promise.
+
+Rules that bind all of them stand here as prose, because a plug-in written by somebody else must keep them too.
+
+**Stores know records, not rules.** A store keeps bytes under (kind, tenant, id) with a version, and its one primitive
+is compare-and-set. It never looks into a body. All rules live in pure functions over decoded records.
+
+**Every write has an op id.** A store that answers "lost" may have won (the reply was dropped and the driver asked
+again), so it keeps the last `OPS_KEPT` op ids of a record and answers "won" when it meets its own op again.
+
+**Time is the store's.** ``now``, ``due`` and ``not_after`` use the store's clock, so that workers whose own clocks are
+wrong agree. The clock never runs backwards, not even over a restart.
+
+**A hint is not the truth.** ``wait`` may return early or late; ``due`` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from governor_agents.core.calls import Json, Tool, ToolCall
+from governor_agents.core.records import Approval, Call
+
+KINDS = frozenset({"run", "thread", "grant", "token", "counter", "worker", "card", "halt"})
+"""The kinds of record there are."""
+
+INDEX_FIELDS = frozenset({"state", "agent", "requester", "conversation", "pending"})
+"""What records may be listed by. The list is closed, so that no caller's words become part of a query."""
+
+OPS_KEPT = 32
+"""How many op ids a record remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a store keeps. ``v`` counts writes, from 1; ``due`` is epoch seconds, None when nothing is to be done."""
+
+    kind: str
+    tenant: str
+    id: str
+    body: bytes
+    index: Mapping[str, str] = field(default_factory=dict)
+    due: float | None = None
+    v: int = 0
+
+
+Records = list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One audit event of a record: its place in the record's own sequence, from 1, and its bytes."""
+
+    seq: int
+    body: bytes
+
+
+Events = list[StoredEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Content under its digest. The writer computes ``id`` from ``data``; equal ids mean equal content."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The answer of a write.
+
+    ``won``: the write stands (now, or by this same op earlier). ``current``: the record as it stands when the write
+    lost, None when there is none. ``late``: it lost because ``not_after`` had passed.
+    """
+
+    won: bool
+    v: int = 0
+    current: Record | None = None
+    late: bool = False
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where records live. All methods are coroutines on one event loop; errors are `StoreError` and its children.
+
+    A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
+    survives a crash of any process; when it raises or loses, none of it is there. (A store that cannot put blobs into
+    the same unit writes them durably *before* the record.) Records of one tenant are invisible under another.
+    """
+
+    url: str
+    """The URL that opens this store again, in any process."""
+
+    shared: bool
+    """True when other processes can open the same URL and see the same records."""
+
+    async def open(self) -> None:
+        """Connect; create or migrate the schema. Raises `StoreTooNew`, `StoreUnavailable`. Twice is fine."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Twice is fine."""
+        ...
+
+    async def check(self) -> list[str]:
+        """One line per setting that could lose an acknowledged write; empty when all is safe."""
+        ...
+
+    async def now(self) -> float:
+        """The store's clock, epoch seconds. Never smaller than any earlier answer of this store."""
+        ...
+
+    async def insert(
+        self, record: Record, *, op: str, events: Sequence[StoredEvent] = (), blobs: Sequence[Blob] = ()
+    ) -> Swapped:
+        """Write a record that must not exist yet; it gets v=1. Lost when one exists, unless this op made it."""
+        ...
+
+    async def load(self, kind: str, tenant: str, id: str) -> Record | None:
+        """The record, or None."""
+        ...
+
+    async def swap(
+        self,
+        record: Record,
+        *,
+        op: str,
+        events: Sequence[StoredEvent] = (),
+        blobs: Sequence[Blob] = (),
+        not_after: float | None = None,
+    ) -> Swapped:
+        """Replace the record whose stored version is ``record.v``; the new version is ``record.v + 1``.
+
+        Lost when the stored version differs (unless ``op`` is among its kept ops: then won, with the version as it
+        stands now), when there is no such record, or when ``not_after`` lies before the store's clock.
+        """
+        ...
+
+    async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
+        """Remove the record at this version, with its events. False when it is not there at this version."""
+        ...
+
+    async def due(
+        self, kind: str, tenant: str, *, limit: int = 100, after: tuple[float, str] | None = None
+    ) -> list[Record]:
+        """Records whose ``due`` has come by the store's clock, by (due, id). ``after`` continues behind a row."""
+        ...
+
+    async def list(
+        self, kind: str, tenant: str, where: Mapping[str, str] | None = None, *, limit: int = 100, after: str = ""
+    ) -> Records:
+        """Records whose index fields equal ``where``, newest id last, by id; ``after`` continues behind an id.
+
+        Raises `ValueError` for a field that is not in `INDEX_FIELDS`.
+        """
+        ...
+
+    async def blob(self, tenant: str, id: str) -> bytes | None:
+        """The content under this digest, or None."""
+        ...
+
+    async def events(self, kind: str, tenant: str, id: str, *, after: int = 0, limit: int = 1000) -> Events:
+        """The record's events with seq > after, in order."""
+        ...
+
+    async def wait(self, timeout: float) -> bool:
+        """Return True soon after somebody (any process) wrote, False after ``timeout`` seconds. A hint only.
+
+        Writes between two calls of ``wait`` on the same store object must wake the second call at once.
+        """
+        ...
+
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
+        """Atomically add to a counter unless the sum would exceed ``limit``. The new sum, or None when refused."""
+        ...
+
+
+Emit = Callable[[Any], Awaitable[None]]
+"""Takes the framework's own streaming events, one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stretch of an agent loop, as it came to rest.
+
+    Either the loop ended (``ended``, with its ``output`` as plain JSON), or it paused: ``snapshot`` is what the
+    framework needs to go on, ``pending`` the calls that wait, in the order of the model's message.
+    """
+
+    ended: bool
+    output: Json = None
+    snapshot: bytes = b""
+    pending: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A pause of the user's own loop, ready to become a record. ``agent`` is the root agent's name."""
+
+    agent: str
+    segment: Segment
+    conversation: str = ""
+    run: str = ""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Plugs one agent framework in.
+
+    The framework runs in the caller's loop, under the current claim (`governor_agents.claims.current_claim`). Tools
+    reach people only through the guard. ``start`` and ``resume`` return when the loop ended or paused; what the
+    framework raises they let through. A pause must be resumable in another process from ``snapshot`` and the decided calls alone.
+    """
+
+    name: str
+    framework: str
+    """Name and version of the framework, such as ``openai-agents 0.24.0``; stored with each snapshot."""
+
+    def prepare(self, agent: Any) -> Any:
+        """Govern what a factory returned; the agent to run. Raises `UngovernedTool`."""
+        ...
+
+    async def start(
+        self, agent: Any, input: Json, *, context: Json = None, options: Mapping[str, Any], emit: Emit | None = None
+    ) -> Segment:
+        """Begin a loop. ``options`` are what the factory returned beside the agent."""
+        ...
+
+    async def resume(
+        self,
+        agent: Any,
+        snapshot: bytes,
+        calls: Sequence[Call],
+        *,
+        context: Json = None,
+        options: Mapping[str, Any],
+        emit: Emit | None = None,
+    ) -> Segment:
+        """Go on from a pause. ``calls`` are the run's calls as decided; the guard answers or runs each of them."""
+        ...
+
+    async def capture(self, paused: Any, **where: Any) -> Captured | None:
+        """What a pause of the user's own loop needs to become a record; None when nothing waits."""
+        ...
+
+    async def close(self, agent: Any, snapshot: bytes, calls: Sequence[Call]) -> None:
+        """Give pending calls an answer in the framework's own history, when the run was superseded."""
+        ...
+
+    def inventory(self, agent: Any) -> list[Tool]:
+        """Every tool the agent can reach, governed or not."""
+        ...
+
+    def fingerprint(self, agent: Any) -> str:
+        """A hash of what must be the same when a snapshot is resumed: agents, tools, schemas."""
+        ...
+
+
+@runtime_checkable
+class Handler(Protocol):
+    """An approval channel: tells people, shows the outcome. Decisions come in by its own inbound part.
+
+    Trouble with the transport raises; the worker tries again later. It is never a decision.
+    """
+
+    name: str
+
+    async def notify(self, approval: Approval) -> str:
+        """Ask people; the reference of the card that was made, empty when the channel keeps none."""
+        ...
+
+    async def update(self, approval: Approval, card: str) -> None:
+        """Show the outcome where it was asked."""
+        ...

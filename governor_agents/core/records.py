@@ -1,0 +1,394 @@
+"""The records: one `Run` is the aggregate a store keeps, everything that must change together is inside it.
+
+All classes are frozen; a change is a new object made with `evolve`. Times are epoch seconds by the store's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+from governor_agents.core.calls import Retry, ToolCall, thaw
+from governor_agents.core.verdicts import DAY, OnExpire, Stage
+
+T = TypeVar("T")
+
+
+def evolve(record: T, **changes: Any) -> T:
+    """A copy of a frozen record with some fields changed."""
+    return replace(record, **changes)  # type: ignore[type-var]
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    ACTIVE = "active"
+    WAITING = "waiting"
+    READY = "ready"
+    BLOCKED = "blocked"
+    DEAD = "dead"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """True for states that nothing leaves."""
+        return self in (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)
+
+
+class CallState(StrEnum):
+    """Where a tool call stands."""
+
+    DENIED = "denied"
+    ALLOWED = "allowed"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    ANSWERED = "answered"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    EXECUTING = "executing"
+    RETRY = "retry"
+    RECONCILING = "reconciling"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def open(self) -> bool:
+        """True while the call may still run, or may be running, or may have run."""
+        return self in _OPEN
+
+
+_OPEN = frozenset(
+    {
+        CallState.ALLOWED,
+        CallState.PENDING,
+        CallState.APPROVED,
+        CallState.EXECUTING,
+        CallState.RETRY,
+        CallState.RECONCILING,
+        CallState.UNKNOWN,
+    }
+)
+
+DecisionKind = Literal["approve", "reject", "edit", "respond"]
+NoticeKind = Literal["asked", "decided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decides: approve, reject, edit (new arguments) or respond (answer in the tool's place)."""
+
+    kind: DecisionKind
+    reason: str = ""
+    args: bytes | None = None
+    answer: str = ""
+
+    @classmethod
+    def approve(cls, reason: str = "") -> Decision:
+        """Run exactly what was shown."""
+        return cls("approve", reason)
+
+    @classmethod
+    def reject(cls, reason: str = "") -> Decision:
+        """Do not run it; the model is told why."""
+        return cls("reject", reason)
+
+    @classmethod
+    def edit(cls, arguments: dict[str, Any] | bytes, reason: str = "") -> Decision:
+        """Run it with these arguments instead; the policies are asked again. Raises `ArgumentsError`."""
+        from governor_agents.core.calls import freeze, freeze_text
+
+        args = freeze_text(arguments) if isinstance(arguments, bytes) else freeze(arguments)
+        return cls("edit", reason, args=args)
+
+    @classmethod
+    def respond(cls, answer: str, reason: str = "") -> Decision:
+        """Do not run it; the person's answer takes the place of the tool's result."""
+        return cls("respond", reason, answer=answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One person's word on one call, and the digest it was given on."""
+
+    by: str
+    kind: DecisionKind
+    at: float
+    digest: str
+    stage: int = 0
+    reason: str = ""
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time a worker set out to run the call."""
+
+    fence: int
+    owner: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A recorded outcome of a call: JSON text in place, or the id of the blob that holds it when it is large.
+
+    ``sha256`` is over the JSON bytes; ``ok`` is False for an exception.
+    """
+
+    sha256: str
+    data: str | None = None
+    blob: str = ""
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call of a run: journal entry and, when people must decide, approval, in one.
+
+    ``n`` is its number in the run; ``RUN.n`` is the approval's id. ``stages[stage]`` is asked now. ``expires`` bounds
+    PENDING; ``run_within`` bounds the time from the run's READY to the intent. ``told`` is what the model hears
+    instead of a result.
+    """
+
+    n: int
+    call_id: str
+    generation: int
+    tool: str
+    args: bytes
+    state: CallState
+    created: float
+    agent: str = ""
+    schema_sha256: str = ""
+    retry: Retry = "none"
+    idempotency_ttl: float = DAY
+    policy: str = ""
+    version: str = ""
+    code: str = ""
+    why: str = ""
+    digest: str = ""
+    fingerprint: str = ""
+    nonce: str = ""
+    idem_key: str = ""
+    stages: tuple[Stage, ...] = ()
+    stage: int = 0
+    stage_expires: float | None = None
+    expires: float | None = None
+    run_within: float = DAY
+    reason_required: bool = False
+    on_expire: OnExpire = "continue"
+    excluded: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    asked_args: bytes | None = None
+    attempts: tuple[Attempt, ...] = ()
+    doubt: bool = False
+    lapsed: float | None = None
+    result: Result | None = None
+    told: str = ""
+    replaces: int | None = None
+    replaced_by: int | None = None
+
+    @property
+    def edited(self) -> bool:
+        """True when a person changed the arguments; ``asked_args`` are then what the model asked for."""
+        return self.asked_args is not None
+
+    @property
+    def decided_by(self) -> Vote | None:
+        """The vote that decided, None while waiting."""
+        return self.votes[-1] if self.votes and self.state is not CallState.PENDING else None
+
+    def as_tool_call(self, run: Run) -> ToolCall:
+        """The call in the form policies read."""
+        return ToolCall(
+            tool=self.tool,
+            args=self.args,
+            call_id=self.call_id,
+            agent=self.agent or run.agent,
+            run=run.id,
+            requester=run.requester,
+            conversation=run.conversation,
+            tenant=run.tenant,
+            generation=self.generation,
+            schema_sha256=self.schema_sha256,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may drive the run, until when. ``owner`` names one incarnation of a worker: host, pid and start time."""
+
+    owner: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where the framework's own state lies: a blob, and which code wrote it."""
+
+    blob: str
+    adapter: str
+    framework: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something people are to be told through one channel, at least once."""
+
+    id: str
+    n: int
+    what: NoticeKind
+    channel: str
+    due: float
+    tries: int = 0
+    card: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An agent run from start to outcome: one record, changed only by the functions of this package."""
+
+    tenant: str
+    id: str
+    agent: str
+    adapter: str
+    requester: str
+    state: RunState
+    created: float
+    env: str = ""
+    conversation: str = ""
+    generation: int = 0
+    fence: int = 0
+    lease: Lease | None = None
+    waiter: Lease | None = None
+    single: bool = False
+    attempts: int = 0
+    max_attempts: int = 5
+    not_before: float = 0.0
+    ready_since: float | None = None
+    calls: tuple[Call, ...] = ()
+    count: int = 0
+    closed: tuple[str, ...] = ()
+    input: str = ""
+    snapshot: Snapshot | None = None
+    outbox: tuple[Notice, ...] = ()
+    cancel: Literal["", "cancelled", "superseded"] = ""
+    cancel_reason: str = ""
+    blocked: str = ""
+    blocked_detail: str = ""
+    output_json: str = ""
+    error: str = ""
+    updated: float = 0.0
+    ended: float | None = None
+    seq: int = 0
+    chain: str = ""
+
+    @property
+    def status(self) -> str:
+        """The state in lower case: ``completed``, ``waiting`` ..."""
+        return self.state.value
+
+    @property
+    def output(self) -> Any:
+        """What the loop gave back, None before its end."""
+        return thaw(self.output_json) if self.output_json else None
+
+    @property
+    def approvals(self) -> tuple[Approval, ...]:
+        """What waits for people now."""
+        return tuple(Approval(self, call) for call in self.having(CallState.PENDING))
+
+    def call(self, n: int) -> Call | None:
+        """The call with this number, if it is not in a closed generation."""
+        return next((call for call in self.calls if call.n == n), None)
+
+    def by_call_id(self, call_id: str) -> Call | None:
+        """The newest call with the framework's call id."""
+        return next((call for call in reversed(self.calls) if call.call_id == call_id), None)
+
+    def having(self, *states: CallState) -> tuple[Call, ...]:
+        """Its calls in any of these states."""
+        return tuple(call for call in self.calls if call.state in states)
+
+    def with_call(self, call: Call) -> Run:
+        """The run with this call put in the place of the one with its number, or added."""
+        if self.call(call.n) is None:
+            return evolve(self, calls=(*self.calls, call), count=max(self.count, call.n))
+        return evolve(self, calls=tuple(call if other.n == call.n else other for other in self.calls))
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A call that waits, or waited, for people, together with the run it belongs to."""
+
+    run: Run
+    call: Call
+
+    @property
+    def id(self) -> str:
+        """What people name it by."""
+        return approval_id(self.run.id, self.call.n)
+
+    @property
+    def tool(self) -> str:
+        """The tool's name."""
+        return self.call.tool
+
+    @property
+    def arguments(self) -> Any:
+        """A fresh copy of the arguments, from the frozen bytes."""
+        return thaw(self.call.args)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Whom the policy names for the stage that is asked now."""
+        return self.call.stages[self.call.stage].names if self.call.stages else ()
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who may decide now: the stage's people without those who are excluded."""
+        people = self.call.stages[self.call.stage].people if self.call.stages else ()
+        return tuple(person for person in people if person not in self.call.excluded)
+
+    @property
+    def deadline(self) -> float | None:
+        """Epoch seconds after which nobody may decide any more."""
+        return self.call.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the audit trail, as a transition makes it. ``seq`` and chain are added when it is written."""
+
+    what: str
+    n: int | None = None
+    by: str = ""
+    tool: str = ""
+    detail: tuple[tuple[str, str | int | float | bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a transition makes: the run as it will be, and the events that say so."""
+
+    run: Run
+    events: tuple[Event, ...] = ()
+
+
+def approval_id(run: str, n: int) -> str:
+    """The id people use for a call of a run."""
+    return f"{run}.{n}"
+
+
+def split_approval_id(id: str) -> tuple[str, int] | None:
+    """Run id and number, or None when it is not an approval's id."""
+    run, dot, n = id.rpartition(".")
+    return (run, int(n)) if dot and run and n.isascii() and n.isdigit() and len(n) < 10 else None

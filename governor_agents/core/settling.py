@@ -1,0 +1,168 @@
+"""Where a run goes once its calls allow: the rules that follow every transition.
+
+`settle` closes a cancelled run, lets a waiting one go on, ends a run of one call, and lets a blocked one out when its
+doubt is gone. `due` says when somebody must look at the run again.
+"""
+
+from __future__ import annotations
+
+from governor_agents.core.calls import freeze
+from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call, next_run
+from governor_agents.core.records import CallState as C
+from governor_agents.core.records import Change, Run, evolve
+from governor_agents.core.records import RunState as R
+from governor_agents.core.telling import call_event, notices, run_event
+
+UNKNOWN = "unknown_outcome"
+"""The blocking reason of a run that holds a call in doubt."""
+
+
+def settle(change: Change, now: float) -> Change:
+    """The change, and whatever now follows from it. Pure and idempotent."""
+    run = change.run
+    if run.state.ended or run.having(C.EXECUTING):
+        return change
+    if run.cancel:
+        return _close(change, now)
+    if run.state is R.WAITING and not run.having(C.PENDING):
+        return go_on(change, RunEvent.DECIDED, now)
+    if run.single and run.state is R.ACTIVE and run.calls and not any(call.state.open for call in run.calls):
+        return _end_single(change, RunEvent.END, now)
+    if run.state is R.BLOCKED and run.blocked in ("", UNKNOWN) and not run.having(C.UNKNOWN):
+        return unblock(change, now)
+    return change
+
+
+def unblock(change: Change, now: float) -> Change:
+    """Let a BLOCKED or DEAD run out: WAITING when people are still asked, else on."""
+    run = evolve(change.run, blocked="", blocked_detail="", attempts=0)
+    if run.having(C.PENDING):
+        run = evolve(run, state=next_run(run.state, RunEvent.UNBLOCK, R.WAITING), updated=now)
+        return Change(run, (*change.events, run_event("run.waiting")))
+    return go_on(Change(run, change.events), RunEvent.UNBLOCK, now)
+
+
+def go_on(change: Change, event: RunEvent, now: float) -> Change:
+    """A run with nothing PENDING: READY (QUEUED if it never started), or its end where one follows."""
+    run = change.run
+    if ends_on_expiry(run):
+        return end_expired(change, event, now)
+    if run.single and not any(call.state.open for call in run.calls):
+        return _end_single(change, event, now)
+    state = R.READY if run.snapshot or run.single else R.QUEUED
+    since = run.ready_since if run.ready_since is not None else now
+    run = evolve(run, state=next_run(run.state, event, state), lease=None, ready_since=since, updated=now)
+    return Change(run, (*change.events, run_event(f"run.{state}")))
+
+
+def ends_on_expiry(run: Run) -> bool:
+    """True when a call expired whose policy says that the run ends with it, and nobody is asked any more."""
+    expired = any(call.on_expire == "end_run" for call in run.having(C.EXPIRED))
+    return expired and not run.having(C.PENDING)
+
+
+def end_expired(change: Change, event: RunEvent, now: float) -> Change:
+    """End the run because an approval expired; doubts come first."""
+    change = _doubts(change)
+    if change.run.having(C.UNKNOWN):
+        return block(change, event, UNKNOWN, now)
+    change = _withdraw(change, CallEvent.CANCEL, now)
+    return end(change, event, R.FAILED, now, error="an approval expired and the policy ends the run")
+
+
+def block(change: Change, event: RunEvent, why: str, now: float, detail: str = "") -> Change:
+    """Park the run for an operator."""
+    run = change.run
+    state = next_run(run.state, event, R.BLOCKED) if run.state is not R.BLOCKED else R.BLOCKED
+    run = evolve(run, state=state, blocked=why, blocked_detail=detail, lease=None, updated=now)
+    return Change(run, (*change.events, run_event("run.blocked", reason=why, detail=detail)))
+
+
+def end(change: Change, event: RunEvent, state: R, now: float, *, error: str = "", output_json: str = "") -> Change:
+    """The run's last step."""
+    run = change.run
+    run = evolve(
+        run,
+        state=next_run(run.state, event, state),
+        lease=None,
+        waiter=None,
+        blocked="",
+        blocked_detail="",
+        error=error,
+        output_json=output_json,
+        ended=now,
+        updated=now,
+    )
+    return Change(run, (*change.events, run_event(f"run.{state}", reason=error)))
+
+
+def _end_single(change: Change, event: RunEvent, now: float) -> Change:
+    call = change.run.calls[-1]
+    good = call.state in (C.SUCCEEDED, C.ANSWERED)
+    output = (call.result.data or "") if call.result else freeze(call.told).decode() if good else ""
+    error = "" if good else call.told or str(call.state)
+    return end(change, event, R.COMPLETED if good else R.FAILED, now, error=error, output_json=output)
+
+
+def _doubts(change: Change) -> Change:
+    """No new attempt will be made: what may have happened becomes a doubt that people see."""
+    run, events = change.run, change.events
+    for call in run.having(C.RETRY, C.RECONCILING):
+        call = evolve(call, state=next_call(call.state, CallEvent.CANCEL, C.UNKNOWN), doubt=True)
+        run, events = run.with_call(call), (*events, call_event(call, reason="run_ends"))
+    return Change(run, events)
+
+
+def _withdraw(change: Change, event: CallEvent, now: float) -> Change:
+    """Every call that has not begun is withdrawn; people who were asked are told."""
+    run, events = change.run, change.events
+    to = C.CANCELLED if event is CallEvent.CANCEL else C.SUPERSEDED
+    for call in run.having(C.PENDING, C.APPROVED, C.ALLOWED):
+        told = run.cancel_reason or f"the call was {to} before it ran"
+        call = evolve(call, state=next_call(call.state, event, to), told=told)
+        run = run.with_call(call)
+        run = evolve(run, outbox=(*run.outbox, *notices(run, call, "decided", now)))
+        events = (*events, call_event(call))
+    return Change(run, events)
+
+
+def _close(change: Change, now: float) -> Change:
+    change = _doubts(change)
+    run = change.run
+    if run.having(C.UNKNOWN):
+        return change if run.state is R.BLOCKED else block(change, RunEvent.CANCEL, UNKNOWN, now)
+    event = CallEvent.CANCEL if run.cancel == "cancelled" else CallEvent.SUPERSEDE
+    change = _withdraw(change, event, now)
+    return end(change, RunEvent.CANCEL, R.CANCELLED, now, error=run.cancel_reason or run.cancel)
+
+
+def withdraw_open(change: Change, now: float) -> Change:
+    """What had not begun when the loop ended never will: CANCELLED."""
+    return _withdraw(change, CallEvent.CANCEL, now)
+
+
+def request_cancel(run: Run, now: float, *, by: str, reason: str, superseded: bool = False) -> Change:
+    """Ask for the end of a run. It ends at once unless a tool is executing; then as soon as that is over."""
+    if run.state.ended or run.cancel:
+        return Change(run)
+    kind = "superseded" if superseded else "cancelled"
+    run = evolve(run, cancel=kind, cancel_reason=reason, updated=now)
+    return settle(Change(run, (run_event("run.cancel_requested", by=by, kind=kind, reason=reason),)), now)
+
+
+def due(run: Run) -> float | None:
+    """When a worker must look at this run, None when never. Notices wait while the run is driven."""
+    times = [] if run.state is R.ACTIVE else [notice.due for notice in run.outbox]
+    if not run.state.ended:
+        for call in run.having(C.PENDING):
+            times += [at for at in (call.expires, call.stage_expires) if at is not None]
+    if run.state is R.ACTIVE and run.lease:
+        times.append(run.lease.until)
+    if run.state in (R.QUEUED, R.READY):
+        times.append(max(run.not_before, run.waiter.until if run.waiter else 0.0))
+    return min(times) if times else None
+
+
+def pending_flag(run: Run) -> str:
+    """``yes`` while people are asked: the index field behind the inbox."""
+    return "yes" if not run.state.ended and run.having(C.PENDING) else "no"

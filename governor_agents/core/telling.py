@@ -1,0 +1,60 @@
+"""What is told of a transition: the audit events, and the notices that people get through their channels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from governor_agents.core.records import Call, CallState, Change, Event, Notice, NoticeKind, Run, evolve
+
+
+def call_event(call: Call, what: str = "", *, by: str = "", **detail: str | int | float | bool) -> Event:
+    """The audit line of something that happened to a call."""
+    return Event(what or f"call.{call.state}", call.n, by, call.tool, tuple(detail.items()))
+
+
+def asked_event(call: Call) -> Event:
+    """The audit line of a new call: what was decided about it, by which rule, on which bytes."""
+    names = {CallState.PENDING: "call.asked", CallState.DENIED: "call.denied", CallState.ALLOWED: "call.allowed"}
+    return call_event(
+        call,
+        names[call.state],
+        digest=call.digest,
+        policy=call.policy,
+        version=call.version,
+        code=call.code,
+        call_id=call.call_id,
+    )
+
+
+def notices(run: Run, call: Call, what: NoticeKind, now: float) -> tuple[Notice, ...]:
+    """One notice per channel of a call, unless the same one already waits."""
+    known = {notice.id for notice in run.outbox}
+    stamp = f"{call.n}:{what}:{call.stage}:{call.nonce}"
+    made = (Notice(f"{stamp}:{channel}", call.n, what, channel, now) for channel in call.channels)
+    return tuple(notice for notice in made if notice.id not in known)
+
+
+def run_event(what: str, *, by: str = "", **detail: str | int | float | bool) -> Event:
+    """The audit line of something that happened to a run."""
+    return Event(what, None, by, "", tuple(detail.items()))
+
+
+def delivered(
+    run: Run, now: float, *, done: Collection[str], failed: Mapping[str, str], first: float, most: float
+) -> Change:
+    """Take delivered notices out of the outbox, and put off those that failed: ``first`` seconds, then doubled."""
+    left: list[Notice] = []
+    events: list[Event] = []
+    for notice in run.outbox:
+        if notice.id in done:
+            events.append(
+                Event("notice.delivered", notice.n, "", "", (("channel", notice.channel), ("about", notice.what)))
+            )
+        elif notice.id in failed:
+            delay = min(most, first * 2.0 ** min(notice.tries, 20))
+            left.append(evolve(notice, tries=notice.tries + 1, due=now + delay))
+            detail = (("channel", notice.channel), ("about", notice.what), ("reason", failed[notice.id][:500]))
+            events.append(Event("notice.failed", notice.n, "", "", detail))
+        else:
+            left.append(notice)
+    return Change(evolve(run, outbox=tuple(left)), tuple(events)) if events else Change(run)

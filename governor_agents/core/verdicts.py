@@ -1,0 +1,70 @@
+"""What policies say of a call: allow, deny, or ask people, and whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from governor_agents.core.calls import Tool, ToolCall
+
+Outcome = Literal["allow", "deny", "require_approval"]
+OnExpire = Literal["continue", "end_run"]
+
+STRICTNESS: dict[Outcome, int] = {"allow": 0, "require_approval": 1, "deny": 2}
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """People of whom ``quorum`` must approve. ``names`` is what the policy said, ``people`` whom it meant then.
+
+    An empty ``people`` means nobody can approve, never everybody. ``within`` bounds the stage in seconds; when it
+    passes, the next stage is asked, and after the last one the approval expires.
+    """
+
+    names: tuple[str, ...]
+    people: tuple[str, ...] = ()
+    quorum: int = 1
+    within: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one policy, or the whole set, says of one call.
+
+    ``policy`` names the rule that decided (``governor.yaml#refunds``), ``version`` the text it came from, ``code`` is
+    a stable reason code (``rule``, ``default``, ``read_only``, ``policy_error``, ``no_approvers`` ...), ``reason`` is
+    for people. ``deadline`` and ``run_within`` are seconds: to decide, and to run once decided.
+    """
+
+    outcome: Outcome
+    policy: str = ""
+    version: str = ""
+    code: str = "rule"
+    reason: str = ""
+    stages: tuple[Stage, ...] = ()
+    deadline: float = DAY
+    run_within: float = DAY
+    reason_required: bool = False
+    on_expire: OnExpire = "continue"
+    exclude_requester: bool = True
+    channels: tuple[str, ...] = ("terminal",)
+
+    @property
+    def strictness(self) -> int:
+        """0 allow, 1 ask, 2 deny."""
+        return STRICTNESS[self.outcome]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """One rule, or a whole file of them. Returns None to abstain; raising means "ask or deny", never "allow"."""
+
+    def evaluate(self, call: ToolCall, tool: Tool) -> Verdict | None:
+        """What this policy says of the call."""
+        ...
+
+
+PolicyCallable = Callable[[ToolCall], Verdict | None]

@@ -1,0 +1,185 @@
+"""Every error a user of the package can meet, in one tree.
+
+::
+
+    GovernorError
+    ├── ConfigError                what you wrote cannot be used (file, line, mend)
+    │   ├── PolicyFileError
+    │   ├── UnknownAgent
+    │   ├── MissingExtra
+    │   └── UngovernedTool
+    ├── ArgumentsError             arguments that are not plain JSON
+    ├── NotFound                   no such run or approval (for this tenant)
+    ├── DecisionRefused            a decision that does not count
+    │   ├── AlreadyDecided
+    │   ├── DeadlinePassed
+    │   ├── NotAnApprover
+    │   ├── ReasonRequired
+    │   ├── StaleDecision
+    │   └── EditRefused
+    ├── CallNotRun                 what a governed function raises instead of running
+    │   ├── CallDenied
+    │   ├── CallRejected
+    │   ├── CallExpired
+    │   ├── CallCancelled
+    │   └── CallInDoubt
+    ├── CallFailed                 a governed function ran elsewhere and raised
+    ├── ApprovalPending            the call waits for people; nothing ran
+    ├── RunBlocked                 a doubt that an operator must settle first
+    ├── Fenced                     another worker owns the run now
+    ├── IllegalTransition          an event that this state does not know
+    ├── SnapshotError              a snapshot that cannot be stored or resumed
+    ├── WouldBlock                 waiting for a person from where that cannot work
+    └── StoreError
+        ├── StoreUnavailable
+        ├── StoreTooNew
+        └── UnsafeStore
+
+The docstring of a class is its default message; ``code`` is stable and meant for scripts.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class GovernorError(Exception):
+    """Something went wrong in governor-agents."""
+
+    code = "governor_error"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or type(self).__name__).split()))
+
+
+class ConfigError(GovernorError):
+    """The configuration cannot be used."""
+
+
+class PolicyFileError(ConfigError):
+    """The policy file cannot be used."""
+
+
+class UnknownAgent(ConfigError):
+    """No agent is registered under this name; register its factory with @governor.agent(NAME)."""
+
+
+class MissingExtra(ConfigError):
+    """An optional library is not installed."""
+
+
+class UngovernedTool(ConfigError):
+    """The agent has a tool that cannot be governed."""
+
+
+class ArgumentsError(GovernorError):
+    """The arguments are not plain JSON."""
+
+
+class NotFound(GovernorError):
+    """There is no such run or approval."""
+
+
+class DecisionRefused(GovernorError):
+    """The decision does not count."""
+
+
+class AlreadyDecided(DecisionRefused):
+    """The approval was decided before."""
+
+
+class DeadlinePassed(DecisionRefused):
+    """The approval's deadline has passed."""
+
+
+class NotAnApprover(DecisionRefused):
+    """This person may not decide this approval."""
+
+
+class ReasonRequired(DecisionRefused):
+    """The policy asks for a reason with this decision."""
+
+
+class StaleDecision(DecisionRefused):
+    """The decision names a request that has changed since; look at it again."""
+
+
+class EditRefused(DecisionRefused):
+    """The edited arguments are not allowed."""
+
+
+class CallNotRun(GovernorError):
+    """The governed call did not run."""
+
+
+class CallDenied(CallNotRun):
+    """A policy denies this call."""
+
+
+class CallRejected(CallNotRun):
+    """A person rejected this call."""
+
+
+class CallExpired(CallNotRun):
+    """Nobody decided in time; the call did not run."""
+
+
+class CallCancelled(CallNotRun):
+    """The call was cancelled before it ran."""
+
+
+class CallInDoubt(CallNotRun):
+    """It is not known whether the call took effect; an operator must say."""
+
+
+class CallFailed(GovernorError):
+    """The governed call ran and raised an error."""
+
+
+class ApprovalPending(GovernorError):
+    """The call waits for people; nothing ran."""
+
+    def __init__(self, message: str | None = None, *, approval: str = "", run: str = "") -> None:
+        super().__init__(message)
+        self.approval = approval
+        self.run = run
+
+
+class RunBlocked(GovernorError):
+    """The run stands in a doubt that an operator must settle first."""
+
+
+class Fenced(GovernorError):
+    """Another worker owns the run now; this one must stop."""
+
+
+class IllegalTransition(GovernorError):
+    """This event does not fit the state."""
+
+
+class SnapshotError(GovernorError):
+    """The snapshot cannot be stored or resumed."""
+
+
+class WouldBlock(GovernorError):
+    """Waiting for a person here would block the event loop; use the async call."""
+
+
+class StoreError(GovernorError):
+    """The store failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or written."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version of governor-agents; upgrade this one."""
+
+
+class UnsafeStore(StoreError):
+    """The store's settings could lose acknowledged decisions."""
