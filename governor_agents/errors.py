@@ -41,6 +41,7 @@ The docstring of a class is its default message; ``code`` is stable and meant fo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 class GovernorError(Exception):
@@ -62,6 +63,12 @@ class ConfigError(GovernorError):
 
 class PolicyFileError(ConfigError):
     """The policy file cannot be used."""
+
+    def __init__(self, message: str | None = None, *, errors: Sequence[str] = ()) -> None:
+        self.errors = tuple(errors)
+        more = len(self.errors) - 1
+        first = self.errors[0] + (f" (and {more} more)" if more > 0 else "") if self.errors else None
+        super().__init__(message or first)
 
 
 class UnknownAgent(ConfigError):

@@ -1,0 +1,25 @@
+"""governor-agents: people approve what agents do, in another process, hours later, at most once."""
+
+from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.records import Approval, Decision, Run
+from governor_agents.core.verdicts import Policy, Verdict
+from governor_agents.errors import GovernorError
+from governor_agents.governor import Governor
+from governor_agents.guard import idempotency_key
+from governor_agents.policies import PolicySet
+from governor_agents.worker import Worker
+
+__all__ = [
+    "Approval",
+    "Decision",
+    "Governor",
+    "GovernorError",
+    "Policy",
+    "PolicySet",
+    "Run",
+    "Tool",
+    "ToolCall",
+    "Verdict",
+    "Worker",
+    "idempotency_key",
+]

@@ -1,0 +1,448 @@
+"""Plain functions and methods, governed without any agent framework.
+
+A call that needs people becomes a run of one call. Whoever waits for it is its *waiter*, with a lease: while the waiter
+lives, it runs the function itself, in its own process. Once that lease has lapsed, or when nobody waited (`Governed.ask`),
+a worker that knows the function runs it. A method cannot be run elsewhere, its object is gone: such a run is BLOCKED.
+
+What this does not do: allowed calls are not journalled; return values that are not plain JSON are recorded as text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from governor_agents.claims import Claim, held, this_worker
+from governor_agents.core import driving
+from governor_agents.core.calls import Retry, Tool, ToolCall, freeze, sha256, thaw
+from governor_agents.core.records import Call, CallState, Run, RunState, approval_id, evolve
+from governor_agents.core.verdicts import Verdict
+from governor_agents.errors import (
+    ArgumentsError,
+    CallCancelled,
+    CallDenied,
+    CallExpired,
+    CallFailed,
+    CallInDoubt,
+    CallRejected,
+    ConfigError,
+    Fenced,
+    GovernorError,
+    WouldBlock,
+)
+from governor_agents.guard import Ran
+from governor_agents.nonces import nonce, run_id
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+AGENT = "functions"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A governed call that was asked for and not waited for. Keep ``run`` to collect the result in another process."""
+
+    function: Governed
+    run: str
+    approval: str
+    _self: Any = None
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait for decision and result; runs the function here if nobody else does.
+
+        Raises what `Governed` raises, or `TimeoutError` after ``timeout`` seconds (the request stays open).
+        """
+        async with asyncio.timeout(timeout):
+            return await self.function.collect(self.run, self._self)
+
+    def result_sync(self, timeout: float | None = None) -> Any:
+        """Blocking twin of `result`. Raises `WouldBlock` inside a running event loop."""
+        _may_block(self.function.name)
+        return self.function.governor.caller_loop.call(self.result(timeout))
+
+
+class Governed:
+    """A function under governance; call it as before.
+
+    Raises `ArgumentsError`, `CallDenied`, `CallRejected`, `CallExpired`, `CallCancelled`, `CallInDoubt`, and whatever
+    the function raises. A person's answer (`Decision.respond`) is returned in the function's place.
+    """
+
+    def __init__(self, governor: Governor, function: Callable[..., Any], tool: Tool, requester: str) -> None:
+        functools.update_wrapper(self, function)
+        self.governor = governor
+        self.tool = tool
+        self.name = tool.name
+        self._function = function
+        self._requester = requester or f"service:{AGENT}"
+        self._signature = inspect.signature(function)
+        self._async = inspect.iscoroutinefunction(function)
+        self.method = next(iter(self._signature.parameters), "") in ("self", "cls")
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else _Bound(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        instance, call = self._freeze(args, kwargs)
+        return self._call_sync(instance, call)
+
+    async def ask(self, *args: Any, **kwargs: Any) -> Pending:
+        """Ask for the call and return at once, durably: the handle collects the result later, also elsewhere.
+
+        Raises `ArgumentsError`, `CallDenied`; `ConfigError` when the policies allow the call (then just call it).
+        """
+        instance, call = self._freeze(args, kwargs)
+        verdict = self._verdict(call)
+        if verdict.outcome == "allow":
+            raise ConfigError(f"{self.name} needs no approval for these arguments; call it directly")
+        run = await self._open(call, verdict, waits=self.method)
+        return Pending(self, run.id, approval_id(run.id, 1), instance)
+
+    def ask_sync(self, *args: Any, **kwargs: Any) -> Pending:
+        """Blocking twin of `ask`; it waits for no person, so it works anywhere."""
+        return self.governor.caller_loop.call(self.ask(*args, **kwargs))
+
+    # -- one call ---------------------------------------------------------------------------------------------------
+
+    def _freeze(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ToolCall]:
+        """Bind the arguments by signature and freeze them; ``self`` of a method stays outside."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        arguments: dict[str, Any] = {}
+        instance = None
+        for at, (name, value) in enumerate(bound.arguments.items()):
+            kind = self._signature.parameters[name].kind
+            if at == 0 and self.method:
+                instance = value
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                arguments.update(value)
+            else:
+                arguments[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
+        try:
+            frozen = freeze(arguments)
+        except ArgumentsError as error:
+            raise ArgumentsError(f"{self.name}: {error}") from None
+        return instance, ToolCall(
+            tool=self.name,
+            args=frozen,
+            call_id=nonce(),
+            agent=AGENT,
+            requester=self._requester,
+            tenant=self.governor.tenant,
+            schema_sha256=self.tool.schema_sha256,
+        )
+
+    def _apply(self, instance: Any, args: bytes) -> Any:
+        """Call the function with the frozen arguments."""
+        given = thaw(args)
+        positional: list[Any] = [instance] if self.method else []
+        named: dict[str, Any] = {}
+        for at, (name, parameter) in enumerate(self._signature.parameters.items()):
+            if (at == 0 and self.method) or (name not in given and parameter.kind is not parameter.VAR_KEYWORD):
+                continue
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                positional += given.pop(name)
+            elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                positional.append(given.pop(name))
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            else:
+                named[name] = given.pop(name)
+        return self._function(*positional, **named, **given)
+
+    def _verdict(self, call: ToolCall) -> Verdict:
+        verdict = self.governor.policies.evaluate(call, self.tool)
+        if verdict.outcome == "deny":
+            raise CallDenied(f"{self.name} was denied: {verdict.reason or verdict.code}")
+        return verdict
+
+    async def _call_async(self, instance: Any, call: ToolCall) -> Any:
+        verdict = self._verdict(call)
+        if verdict.outcome == "allow":
+            return await self._apply(instance, call.args)
+        run = await self._open(call, verdict, waits=True)
+        return await self.collect(run.id, instance)
+
+    def _call_sync(self, instance: Any, call: ToolCall) -> Any:
+        verdict = self._verdict(call)
+        if verdict.outcome == "allow":
+            return self._apply(instance, call.args)
+        _may_block(self.name)
+        background = self.governor.caller_loop
+        run = background.call(self._open(call, verdict, waits=True))
+        claimed = background.call(self._decided(run.id))
+        if claimed.state is not RunState.ACTIVE:
+            return background.call(self._outcome(claimed))
+        return self._run_sync(claimed, instance)
+
+    async def _open(self, call: ToolCall, verdict: Verdict, *, waits: bool) -> Run:
+        governor = self.governor
+        await governor.open()
+        fresh = Run(
+            tenant=governor.tenant,
+            id=run_id(),
+            agent=AGENT,
+            adapter=AGENT,
+            requester=call.requester,
+            state=RunState.ACTIVE,
+            created=0.0,
+            env=governor.env,
+        )
+
+        async def work() -> Run:
+            now = await governor.runs.now()
+            born = evolve(fresh, created=now)
+            lease = governor.beats.lease if waits else None
+            ask = driving.Ask(evolve(call, run=born.id), self.tool, verdict, nonce())
+            change = driving.ask_single(born, ask, now, owner=this_worker(), lease=lease)
+            return await governor.runs.create(change, now)
+
+        return await governor.loop.bridge(work())
+
+    async def collect(self, run: str, instance: Any = None) -> Any:
+        """The result of an asked call: waits for the decision, then runs it here or takes what another run gave."""
+        while True:
+            stands = await self._decided(run)
+            if stands.state is not RunState.ACTIVE:
+                return await self._outcome(stands)
+            if self._async:
+                ran = await self._run_async(stands, instance)
+            else:
+                ran = await asyncio.to_thread(self._guarded_sync, stands, instance)
+            if ran.how != "waits":
+                return self._tell(ran)
+            await self._give_up(stands)
+
+    async def _decided(self, id: str) -> Run:
+        """The run once it is over, or claimed by us. Keeps our place as its waiter meanwhile."""
+        governor, owner = self.governor, this_worker()
+        while True:
+            change = await governor.loop.bridge(governor.runs.change(id, driving.tick))
+            run = change.run
+            if run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
+                return run
+            if run.state is RunState.READY:
+                try:
+                    return await governor.claim(id)
+                except Fenced:
+                    run = await governor.get(id)
+            if run.waiter is not None:
+                await governor.loop.bridge(
+                    governor.runs.change(
+                        id,
+                        lambda run, now: driving.keep_waiting(run, now, owner=owner, lease=governor.beats.lease),
+                    )
+                )
+            now = await governor.loop.bridge(governor.runs.now())
+            ends = [
+                at for approval in run.approvals for at in (approval.call.expires, approval.call.stage_expires) if at
+            ]
+            wait = min([governor.beats.lease / 3, *(max(at - now, 0.0) + 0.001 for at in ends)])
+            await governor.wait(id, timeout=wait, until=lambda now_run: now_run.state is not RunState.WAITING)
+
+    async def _run_async(self, run: Run, instance: Any) -> Ran:
+        claim, call = Claim.on(run), run.calls[-1]
+
+        async def invoke(args: bytes) -> Any:
+            return await self._apply(instance, args)
+
+        with held(claim):
+            return await self.governor.guard.run(claim, self._again(run, call), self.tool, invoke, dump=_dump)
+
+    def _guarded_sync(self, run: Run, instance: Any) -> Ran:
+        claim, call = Claim.on(run), run.calls[-1]
+        with held(claim):
+            return self.governor.guard.run_sync(
+                claim, self._again(run, call), self.tool, lambda args: self._apply(instance, args), dump=_dump
+            )
+
+    def _run_sync(self, run: Run, instance: Any) -> Any:
+        ran = self._guarded_sync(run, instance)
+        if ran.how != "waits":
+            return self._tell(ran)
+        background = self.governor.caller_loop
+        background.call(self._give_up(run))
+        return background.call(self.collect(run.id, instance))
+
+    def _again(self, run: Run, call: Call) -> ToolCall:
+        """The call as it was asked for, as the guard compares it."""
+        asked = call.asked_args if call.asked_args is not None else call.args
+        again = call.as_tool_call(run).with_args(asked)
+        return evolve(again, schema_sha256=self.tool.schema_sha256)
+
+    async def _give_up(self, run: Run) -> None:
+        claim = Claim.on(run)
+        await self.governor.loop.bridge(
+            self.governor.runs.change(
+                run.id, lambda run, now: driving.abandon(run, now, owner=claim.owner, fence=claim.fence)
+            )
+        )
+
+    def _tell(self, ran: Ran) -> Any:
+        if ran.how == "value" or ran.state is CallState.ANSWERED:
+            return ran.value if ran.how == "value" else ran.text
+        raise _raised(self.name, ran.state, ran.text)
+
+    async def _outcome(self, run: Run) -> Any:
+        call = run.calls[-1]
+        if call.state is CallState.SUCCEEDED and call.result is not None:
+            data = call.result.data
+            return thaw(
+                await self.governor.loop.bridge(self.governor.runs.blob(call.result.blob)) if data is None else data
+            )
+        if call.state is CallState.ANSWERED:
+            return call.told
+        raise _raised(self.name, call.state, call.told)
+
+    async def take_over(self, run: Run) -> Run:
+        """A worker's part: run the decided call of a caller who is gone, or never waited."""
+        governor = self.governor
+        claimed = await governor.claim(run.id)
+        if claimed.state is not RunState.ACTIVE:
+            return claimed
+        if self.method:
+            claim, detail = Claim.on(claimed), f"{self.name} is a method; only its caller can run it"
+            change = await governor.loop.bridge(
+                governor.runs.change(
+                    run.id,
+                    lambda run, now: driving.park(
+                        run, now, owner=claim.owner, fence=claim.fence, why="caller_gone", detail=detail
+                    ),
+                )
+            )
+            return change.run
+        try:
+            if self._async:
+                ran = await self._run_async(claimed, None)
+            else:
+                ran = await asyncio.to_thread(self._guarded_sync, claimed, None)
+            if ran.how == "waits":
+                await self._give_up(claimed)
+        except GovernorError:
+            raise
+        except Exception:  # the function's own error: recorded, and told to whoever collects
+            pass
+        return await governor.get(run.id)
+
+
+class GovernedAsync(Governed):
+    """A coroutine function under governance."""
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        instance, call = self._freeze(args, kwargs)
+        return await self._call_async(instance, call)
+
+
+class _Bound:
+    """A governed method of one object."""
+
+    def __init__(self, governed: Governed, instance: object) -> None:
+        self._governed = governed
+        self._instance = instance
+        functools.update_wrapper(self, governed)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._governed(self._instance, *args, **kwargs)
+
+    async def ask(self, *args: Any, **kwargs: Any) -> Pending:
+        """See `Governed.ask`."""
+        return await self._governed.ask(self._instance, *args, **kwargs)
+
+    def ask_sync(self, *args: Any, **kwargs: Any) -> Pending:
+        """See `Governed.ask_sync`."""
+        return self._governed.ask_sync(self._instance, *args, **kwargs)
+
+
+class Functions:
+    """The register of governed functions of one governor."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+        self._known: dict[str, Governed] = {}
+
+    def govern(
+        self,
+        *,
+        name: str = "",
+        requester: str = "",
+        read_only: bool = False,
+        effect: str = "",
+        retry: Retry = "none",
+        **rule: Any,
+    ) -> Callable[[Callable[..., Any]], Governed]:
+        """Decorate a function or method so that the policies decide about each call.
+
+        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``rule``
+        (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
+        the policies. Raises `ConfigError` for a name that is taken.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Governed:
+            called = name or function.__qualname__.rpartition("<locals>.")[2]
+            if called in self._known:
+                raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
+            schema = sha256(str(inspect.signature(function)).encode())
+            policies = self._governor.policies
+            tool = policies.tool(called)
+            tool = evolve(
+                tool,
+                read_only=read_only or tool.read_only,
+                effect=effect or tool.effect,
+                retry=retry if retry != "none" else tool.retry,
+                schema_sha256=schema,
+                known=True,
+            )
+            if rule:
+                policies.add_rule(tool=called, name=f"@govern({called})", then="require_approval", **rule)
+            kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed
+            governed = kind(self._governor, function, tool, requester)
+            self._known[called] = governed
+            return governed
+
+        return decorate
+
+    def knows(self, run: Run) -> bool:
+        """True when the function of this run is registered here."""
+        return bool(run.calls) and run.calls[-1].tool in self._known
+
+    async def take_over(self, run: Run) -> Run:
+        """Run a decided call in this process. Raises `Fenced`; `ConfigError` for an unknown function."""
+        if not self.knows(run):
+            raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
+        return await self._known[run.calls[-1].tool].take_over(run)
+
+
+def _may_block(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise WouldBlock(f"{name} would wait for a person inside a running event loop; use await {name}.ask(...) instead")
+
+
+def _dump(value: Any) -> bytes:
+    """A return value as JSON; what is not plain JSON as text, because the effect has happened and must be recorded."""
+    try:
+        return freeze(value)
+    except ArgumentsError:
+        return freeze(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def _raised(name: str, state: CallState | None, told: str) -> GovernorError:
+    kinds: dict[CallState | None, type[GovernorError]] = {
+        CallState.DENIED: CallDenied,
+        CallState.REJECTED: CallRejected,
+        CallState.EXPIRED: CallExpired,
+        CallState.CANCELLED: CallCancelled,
+        CallState.SUPERSEDED: CallCancelled,
+        CallState.FAILED: CallFailed,
+    }
+    return kinds.get(state, CallInDoubt)(f"{name} was {state}" + (f": {told}" if told else ""))

@@ -1,0 +1,333 @@
+"""A LangGraph checkpoint saver over a governor's store: the conversation lies where its runs lie.
+
+JSON of a closed list of types, no pickle, nothing revived by name. A worker whose claim is over cannot write. Under a
+claim the first checkpoints of a loop, and what tasks wrote between two checkpoints, become durable together with the
+next checkpoint: everything that they stand for can be made again from the run's record and its journal.
+
+What it does not do: ``durability="exit"`` opens no run for a loop of one's own (it saves no checkpoint of its input).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+
+from governor_agents.adapters.langchain.loops import AGENT, has_ended
+from governor_agents.adapters.langchain.output import answer
+from governor_agents.adapters.langchain.threads import Found, Place, Saved, Threads, Written
+from governor_agents.adapters.langchain.values import Values
+from governor_agents.claims import Claim, current_claim
+from governor_agents.core.calls import Json
+from governor_agents.errors import ConfigError, SnapshotError
+
+if TYPE_CHECKING:
+    from governor_agents.adapters.langchain.adapter import LangChainAdapter
+    from governor_agents.governor import Governor
+
+RUN = "governor_run"
+"""The metadata key under which a checkpoint names the run that made it."""
+
+_SOURCE_NODE = "__error_source_node__"
+
+
+class GovernorSaver(BaseCheckpointSaver[int]):
+    """Keeps LangGraph threads in the governor's store.
+
+    ``agent`` names the runs that ``graph.invoke`` opens on a thread (default: the name given to ``create_agent``): the
+    factory registered under that name resumes them. ``types`` are pydantic models, dataclasses and enums that the
+    graph's state may hold beside plain data and messages. ``configurable: {"requester": ...}`` says who asks.
+    """
+
+    def __init__(self, governor: Governor, *, agent: str = "", types: Iterable[type] = ()) -> None:
+        self.governor = governor
+        self.agent = agent
+        self.values = Values(types)
+        super().__init__(serde=_Serde(self.values))
+
+    @property
+    def shared(self) -> LangChainAdapter:
+        """What all savers of one governor share."""
+        return cast("LangChainAdapter", self.governor.adapter("langchain"))
+
+    @property
+    def threads(self) -> Threads:
+        """The threads in the store."""
+        return self.shared.threads
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> GovernorSaver:
+        """This saver: its list of types is closed already."""
+        return self
+
+    # -- put --------------------------------------------------------------------------------------------------------
+
+    def put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
+        values = self.values.dumps(dict(checkpoint), "checkpoint")
+        return self.governor.loop.call(self._put(config, checkpoint, metadata, values, current_claim()))
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
+        values = self.values.dumps(dict(checkpoint), "checkpoint")
+        return await self.governor.loop.bridge(self._put(config, checkpoint, metadata, values, current_claim()))
+
+    async def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        values: str,
+        driver: Claim | None,
+    ) -> RunnableConfig:
+        await self.governor.open()
+        place, running = _place(config), _running(config)
+        parent = config["configurable"].get("checkpoint_id") or ""
+        begins = running and metadata.get("source") == "input"
+        if begins and not place.ns and driver is None:
+            await self._begin(place.thread, config)
+        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
+        kept = cast(dict[str, Any], get_checkpoint_metadata(config, metadata))
+        if claim is not None:
+            kept[RUN] = claim.run
+        first = begins or (driver is not None and running and self.threads.waits_for(place, parent))
+        saved = Saved(checkpoint["id"], parent, values, self.values.dumps(kept, "metadata"), initial=begins)
+        await self.threads.add(place, saved, claim, later=first)
+        if driver is None and claim is not None and not place.ns and metadata.get("source") == "loop":
+            await self._rest(place.thread, checkpoint)
+        return _config(place, checkpoint["id"])
+
+    async def _begin(self, thread: str, config: RunnableConfig) -> None:
+        named = self.agent or str((config.get("metadata") or {}).get("lc_agent_name") or AGENT)
+        await self.shared.loops.open(thread, named, str(config["configurable"].get("requester") or ""))
+
+    async def _rest(self, thread: str, checkpoint: Checkpoint) -> None:
+        if has_ended(checkpoint):
+            await self.shared.loops.finish(thread, output=answer(checkpoint["channel_values"]))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
+        written = self._written(config, writes, task_id, task_path)
+        self.governor.loop.call(self._put_writes(config, written, [channel for channel, _ in writes], current_claim()))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
+        written = self._written(config, writes, task_id, task_path)
+        channels = [channel for channel, _ in writes]
+        await self.governor.loop.bridge(self._put_writes(config, written, channels, current_claim()))
+
+    def _written(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Written:
+        items = tuple(
+            (WRITES_IDX_MAP.get(channel, at), channel, self.values.dumps(value, channel))
+            for at, (channel, value) in enumerate(writes)
+        )
+        return Written(config["configurable"]["checkpoint_id"], task_id, task_path, items)
+
+    async def _put_writes(
+        self, config: RunnableConfig, written: Written, channels: Collection[str], driver: Claim | None
+    ) -> None:
+        await self.governor.open()
+        place, running = _place(config), _running(config)
+        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
+        own = claim is not None and driver is None and not place.ns
+        special = any(channel in WRITES_IDX_MAP for channel in channels)
+        await self.threads.add(place, written, claim, later=running and (driver is not None or not special))
+        if own and INTERRUPT in channels:
+            self.shared.loops.paused(place.thread)
+        if own and ERROR in channels and _SOURCE_NODE not in channels:
+            error = next(value for _, channel, value in written.items if channel == ERROR)
+            await self.shared.loops.finish(place.thread, error=str(self.values.loads(error)))
+
+    # -- get --------------------------------------------------------------------------------------------------------
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that ``config`` names, else the newest of its thread and namespace."""
+        found = self.governor.loop.call(self._find(config))
+        return None if found is None else self._tuple(found)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that ``config`` names, else the newest of its thread and namespace."""
+        found = await self.governor.loop.bridge(self._find(config))
+        return None if found is None else self._tuple(found)
+
+    async def _find(self, config: RunnableConfig) -> Found | None:
+        await self.governor.open()
+        place, id = _place(config), config["configurable"].get("checkpoint_id")
+        if not id:
+            return await self.threads.newest(place)
+        async for found in self.threads.scan(place):
+            if found.id == id:
+                return found
+        return None
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints, the newest first within each namespace."""
+        for found in await self.governor.loop.bridge(self._matching(config, filter or {}, before, limit)):
+            yield self._tuple(found)
+
+    async def _matching(
+        self,
+        config: RunnableConfig | None,
+        wanted: Mapping[str, Any],
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> list[Found]:
+        await self.governor.open()
+        conf = config["configurable"] if config else {}
+        if "checkpoint_ns" in conf:
+            places = [Place(str(conf["thread_id"]), conf["checkpoint_ns"])]
+        else:
+            places = await self.threads.places(str(conf["thread_id"]) if conf else None)
+        end = before["configurable"].get("checkpoint_id") if before else None
+        matching: list[Found] = []
+        for place in places:
+            async for found in self.threads.scan(place):
+                if limit is not None and len(matching) >= limit:
+                    return matching
+                if conf.get("checkpoint_id") not in (None, found.id) or (end and found.id >= end):
+                    continue
+                metadata = self.values.load(found.metadata)
+                if all(metadata.get(key) == value for key, value in wanted.items()):
+                    matching.append(found)
+        return matching
+
+    def _tuple(self, found: Found) -> CheckpointTuple:
+        ordered = sorted(found.writes.items(), key=lambda item: (item[1][0], *item[0]))
+        return CheckpointTuple(
+            config=_config(found.place, found.id),
+            checkpoint=self.values.load(found.checkpoint),
+            metadata=self.values.load(found.metadata),
+            parent_config=_config(found.place, found.parent) if found.parent else None,
+            pending_writes=[(task, channel, self.values.load(value)) for (task, _), (_, channel, value) in ordered],
+        )
+
+    # -- remove and copy --------------------------------------------------------------------------------------------
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove a thread."""
+        self.governor.loop.call(self._opened(self.threads.delete(str(thread_id))))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Remove a thread."""
+        await self.governor.loop.bridge(self._opened(self.threads.delete(str(thread_id))))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints of LangGraph runs (``run_id`` in their metadata)."""
+        self.governor.loop.call(self._delete_for_runs(run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints of LangGraph runs (``run_id`` in their metadata)."""
+        await self.governor.loop.bridge(self._delete_for_runs(run_ids))
+
+    async def _delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        gone = set(run_ids)
+        if gone:
+            await self._opened(self.threads.keep(None, lambda _, metadata, newest: metadata.get("run_id") not in gone))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread under another id."""
+        self.governor.loop.call(self._opened(self.threads.copy(str(source_thread_id), str(target_thread_id))))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread under another id."""
+        await self.governor.loop.bridge(self._opened(self.threads.copy(str(source_thread_id), str(target_thread_id))))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove all but the newest checkpoint of each namespace (``keep_latest``), or everything (``delete``)."""
+        self.governor.loop.call(self._prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove all but the newest checkpoint of each namespace (``keep_latest``), or everything (``delete``)."""
+        await self.governor.loop.bridge(self._prune(thread_ids, strategy))
+
+    async def _prune(self, thread_ids: Sequence[str], strategy: str) -> None:
+        if strategy not in ("keep_latest", "delete"):
+            raise ConfigError(f"unknown strategy {strategy!r}; use keep_latest or delete")
+        for thread in thread_ids:
+            if strategy == "delete":
+                await self._opened(self.threads.delete(str(thread)))
+            else:
+                await self._opened(self.threads.keep(str(thread), _newest))
+
+    async def _opened(self, work: Any) -> None:
+        await self.governor.open()
+        await work
+
+    # -- last, because from here on `list` means this method ------------------------------------------------------------
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, the newest first within each namespace."""
+        for found in self.governor.loop.call(self._matching(config, filter or {}, before, limit)):
+            yield self._tuple(found)
+
+
+
+class _Serde:
+    """The serializer's interface, for code that asks a saver for one."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """JSON of the closed list of types."""
+        return "governor-json", self._values.dumps(obj).encode("utf-8", "surrogatepass")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """The value; anything that ``dumps_typed`` did not write is refused."""
+        if data[0] != "governor-json":
+            raise SnapshotError(f"a stored value is of the kind {data[0]!r}, which is not read")
+        return self._values.loads(data[1])
+
+
+def _newest(place: Place, metadata: Json, newest: bool) -> bool:
+    if newest and metadata.get("counters_since_delta_snapshot"):
+        raise SnapshotError(f"thread {place.thread} is rebuilt from its older checkpoints; it cannot be pruned")
+    return newest
+
+
+def _place(config: RunnableConfig) -> Place:
+    conf = config["configurable"]
+    return Place(str(conf["thread_id"]), conf.get("checkpoint_ns") or "")
+
+
+def _running(config: RunnableConfig) -> bool:
+    """True when a running graph calls, not somebody who edits or copies a thread."""
+    return any(key.startswith("__pregel_") for key in config["configurable"])
+
+
+def _config(place: Place, id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": id}}

@@ -1,0 +1,360 @@
+"""Threads in a store: checkpoints and the writes between them, few durable writes, the newest first.
+
+One record holds what became durable together: one or more checkpoints, and the writes of tasks. Records are only ever
+added, under ids that sort the newest first, by a number of their own: the clocks of two workers need not agree. What
+may wait for the next record is kept here until then; every flush checks the claim it is made under.
+
+A thread's id is the index field ``conversation``. Everything here runs on the governor loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from governor_agents.adapters.langchain.values import parse, text
+from governor_agents.claims import Claim
+from governor_agents.core import driving
+from governor_agents.core.calls import Json, freeze, sha256
+from governor_agents.core.ports import Record
+from governor_agents.errors import Fenced, NotFound, StoreError, StoreTooNew, StoreUnavailable
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+log = logging.getLogger("governor_agents.langchain")
+
+SCHEMA = 1
+LINGER = 0.25
+"""Seconds after which a write that waits for the next checkpoint becomes durable by itself."""
+PAGE = 50
+UNANSWERED = 5
+_NEWEST = 10**12
+
+
+class Place(NamedTuple):
+    """A thread and a checkpoint namespace in it (empty for the root graph)."""
+
+    thread: str
+    ns: str
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of its records begin with."""
+        return sha256(freeze([self.thread, self.ns]))[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint to be stored; ``checkpoint`` and ``metadata`` are JSON text of `Values`."""
+
+    id: str
+    parent: str
+    checkpoint: str
+    metadata: str
+    initial: bool = False
+
+    def to_json(self) -> str:
+        """Its JSON text."""
+        named = text({"id": self.id, "parent": self.parent})[:-1]
+        return f'{named},"checkpoint":{self.checkpoint},"metadata":{self.metadata}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a task wrote on a checkpoint: (index, channel, JSON text of `Values`) each."""
+
+    of: str
+    task: str
+    path: str
+    items: tuple[tuple[int, str, str], ...]
+
+    def to_json(self) -> str:
+        """Its JSON text."""
+        items = ",".join(f"[{at},{text(channel)},{value}]" for at, channel, value in self.items)
+        named = text({"of": self.of, "task": self.task, "path": self.path})[:-1]
+        return f'{named},"items":[{items}]}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored checkpoint as plain data, and the writes on it by task and index."""
+
+    place: Place
+    id: str
+    parent: str
+    checkpoint: Json
+    metadata: Json
+    writes: dict[tuple[str, int], tuple[str, str, Json]] = field(default_factory=dict)
+    """(task, index) -> (path, channel, value)."""
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """What waits for the next record of a place."""
+
+    entries: list[tuple[Saved | Written, Claim | None]] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    timer: asyncio.TimerHandle | None = None
+    top: int | None = None
+
+
+class Threads:
+    """The threads of one governor."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+        self._buffers: dict[Place, _Buffer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    async def add(self, place: Place, entry: Saved | Written, claim: Claim | None, *, later: bool) -> None:
+        """Store an entry: durable on return, unless it may wait for what comes ``later``. Raises `Fenced`."""
+        if claim is not None and claim.lost:
+            raise Fenced(claim.stop)
+        buffer = self._buffer(place)
+        buffer.entries.append((entry, claim))
+        if not later:
+            await self.flush(place)
+        elif buffer.timer is None and not isinstance(entry, Saved):
+            buffer.timer = asyncio.get_running_loop().call_later(LINGER, self._overdue, place)
+
+    def waits_for(self, place: Place, id: str) -> bool:
+        """True when the checkpoint is an initial one that has not become durable yet."""
+        buffer = self._buffers.get(place)
+        return buffer is not None and any(
+            isinstance(entry, Saved) and entry.initial and entry.id == id for entry, _ in buffer.entries
+        )
+
+    async def flush(self, place: Place) -> None:
+        """Make everything of this place durable that was added before. Raises `Fenced`, `StoreError`."""
+        buffer = self._buffers.get(place)
+        if buffer is None or not (buffer.entries or buffer.lock.locked()):
+            return
+        async with buffer.lock:
+            entries, buffer.entries = buffer.entries, []
+            if buffer.timer is not None:
+                buffer.timer.cancel()
+                buffer.timer = None
+            if not entries:
+                return
+            await self._check({claim for _, claim in entries if claim is not None})
+            try:
+                await self._write(place, buffer, [entry for entry, _ in entries])
+            except StoreError:
+                buffer.entries[:0] = entries
+                raise
+
+    async def settle(self, thread: str) -> None:
+        """Make everything of a thread durable."""
+        for place in [place for place in self._buffers if place.thread == thread]:
+            await self.flush(place)
+
+    def _buffer(self, place: Place) -> _Buffer:
+        buffer = self._buffers.pop(place, None) or _Buffer()
+        self._buffers[place] = buffer
+        if len(self._buffers) > 1024:
+            idle = next((at for at, other in self._buffers.items() if not other.entries and not other.lock.locked()), None)
+            if idle is not None and idle != place:
+                del self._buffers[idle]
+        return buffer
+
+    def _overdue(self, place: Place) -> None:
+        async def work() -> None:
+            try:
+                await self.flush(place)
+            except (Fenced, StoreError) as error:
+                log.warning("thread %s: %s", place.thread, error)
+
+        task = asyncio.get_running_loop().create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _check(self, claims: set[Claim]) -> None:
+        """A worker whose claim is over writes no checkpoints any more."""
+        for claim in claims:
+            try:
+                run = await self._governor.runs.get(claim.run)
+                driving.hold(run, owner=claim.owner, fence=claim.fence)
+            except (Fenced, NotFound) as error:
+                claim.lost = True
+                claim.stop = claim.stop or str(error)
+                raise
+
+    async def _write(self, place: Place, buffer: _Buffer, entries: Sequence[Saved | Written]) -> None:
+        checkpoints = [entry.to_json() for entry in entries if isinstance(entry, Saved)]
+        writes = [entry for entry in entries if isinstance(entry, Written)]
+        op = secrets.token_hex(8)
+        while checkpoints:
+            if buffer.top is None:
+                buffer.top = await self._top(place)
+            buffer.top += 1
+            body = _body(place, checkpoints, [entry.to_json() for entry in writes])
+            if await self._insert(place, f"c{_NEWEST - buffer.top:012d}", body, op):
+                return
+            buffer.top = None  # somebody else wrote there
+        for of in dict.fromkeys(entry.of for entry in writes):
+            body = _body(place, [], [entry.to_json() for entry in writes if entry.of == of])
+            n = 1
+            while not await self._insert(place, f"w{of}.{n:06d}", body, op):
+                n += 1
+
+    async def _insert(self, place: Place, name: str, body: bytes, op: str) -> bool:
+        record = Record("thread", self._governor.tenant, place.prefix + name, body, {"conversation": place.thread})
+        for left in reversed(range(UNANSWERED)):
+            try:
+                return (await self._governor.store.insert(record, op=op)).won
+            except StoreUnavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(0.05 * (UNANSWERED - left))
+        return False
+
+    async def _top(self, place: Place) -> int:
+        newest = await self._page(place.thread, f"{place.prefix}c", limit=1)
+        return _NEWEST - int(newest[0].id[len(place.prefix) + 1 :]) if newest else 0
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def _page(self, thread: str, begin: str, *, after: str = "", limit: int = PAGE) -> list[Record]:
+        """Records of a thread whose ids begin so."""
+        records = await self._governor.store.list(
+            "thread", self._governor.tenant, {"conversation": thread}, limit=limit, after=after or begin
+        )
+        return [record for record in records if record.id.startswith(begin)]
+
+    async def newest(self, place: Place) -> Found | None:
+        """The newest checkpoint of a place, with the writes on it."""
+        async with contextlib.aclosing(self.scan(place)) as checkpoints:
+            async for found in checkpoints:
+                return found
+        return None
+
+    async def scan(self, place: Place) -> AsyncGenerator[Found]:
+        """Every checkpoint of a place with the writes on it, the newest first."""
+        await self.flush(place)
+        begin, after, limit = f"{place.prefix}c", "", 1
+        moved: dict[str, list[Json]] = {}
+        while records := await self._page(place.thread, begin, after=after, limit=limit):
+            for record in records:
+                body = _parse(record)
+                own = {entry["id"] for entry in body["checkpoints"]}
+                for entry in reversed(body["checkpoints"]):
+                    found = Found(place, entry["id"], entry["parent"], entry["checkpoint"], entry["metadata"])
+                    mine = [written for written in body["writes"] if written["of"] == found.id]
+                    between = await self._writes(place, found.id)
+                    for written in (*mine, *between, *moved.pop(found.id, ())):
+                        _apply(found, written)
+                    yield found
+                for written in body["writes"]:
+                    if written["of"] not in own:
+                        moved.setdefault(written["of"], []).append(written)
+            after, limit = records[-1].id, PAGE
+
+    async def _writes(self, place: Place, of: str) -> list[Json]:
+        begin = f"{place.prefix}w{of}."
+        records = page = await self._page(place.thread, begin)
+        while len(page) == PAGE:
+            page = await self._page(place.thread, begin, after=page[-1].id)
+            records += page
+        return [written for record in records for written in _parse(record)["writes"] if written["of"] == of]
+
+    async def places(self, thread: str | None) -> list[Place]:
+        """The places that have checkpoints: of a thread, or all."""
+        found: dict[Place, None] = {}
+        async for record in self._records(thread):
+            body = _parse(record)
+            if body["checkpoints"]:
+                found[Place(body["thread"], body["ns"])] = None
+        return list(found)
+
+    async def _records(self, thread: str | None) -> AsyncIterator[Record]:
+        where = None if thread is None else {"conversation": thread}
+        for place in [place for place in self._buffers if thread in (None, place.thread)]:
+            await self.flush(place)
+        after = ""
+        while page := await self._governor.store.list("thread", self._governor.tenant, where, limit=PAGE, after=after):
+            for record in page:
+                yield record
+            after = page[-1].id
+
+    # -- removing and copying ---------------------------------------------------------------------------------------
+
+    async def delete(self, thread: str) -> None:
+        """Remove a thread."""
+        async for record in self._records(thread):
+            await self._remove(record)
+        for place in [place for place in self._buffers if place.thread == thread]:
+            del self._buffers[place]
+
+    async def keep(self, thread: str | None, wanted: Callable[[Place, Json, bool], bool]) -> None:
+        """Remove every checkpoint for which ``wanted(place, metadata, newest)`` is false, with the writes on it."""
+        seen: set[Place] = set()
+        gone: dict[Place, set[str]] = {}
+        records = [record async for record in self._records(thread)]
+        for record in records:
+            body = _parse(record)
+            place = Place(body["thread"], body["ns"])
+            kept: list[Json] = []
+            for entry in reversed(body["checkpoints"]):
+                if wanted(place, entry["metadata"], place not in seen):
+                    kept.insert(0, entry)
+                else:
+                    gone.setdefault(place, set()).add(entry["id"])
+                seen.add(place)
+            if len(kept) < len(body["checkpoints"]):
+                await self._shrink(record, place, kept, body["writes"])
+        for record in records:
+            body = _parse(record)
+            lost = gone.get(Place(body["thread"], body["ns"]), set())
+            if not body["checkpoints"] and all(written["of"] in lost for written in body["writes"]):
+                await self._remove(record)
+
+    async def _shrink(self, record: Record, place: Place, kept: list[Json], writes: list[Json]) -> None:
+        if not kept:
+            await self._remove(record)
+            return
+        ids = {entry["id"] for entry in kept}
+        body = _body(place, [text(entry) for entry in kept], [text(w) for w in writes if w["of"] in ids])
+        changed = Record(record.kind, record.tenant, record.id, body, record.index, record.due, record.v)
+        await self._governor.store.swap(changed, op=secrets.token_hex(8))
+
+    async def _remove(self, record: Record) -> None:
+        await self._governor.store.delete(record.kind, record.tenant, record.id, record.v)
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy a thread under another id."""
+        async for record in self._records(source):
+            body = _parse(record)
+            place = Place(target, body["ns"])
+            content = _body(
+                place, [text(entry) for entry in body["checkpoints"]], [text(entry) for entry in body["writes"]]
+            )
+            await self._insert(place, record.id[len(place.prefix) :], content, secrets.token_hex(8))
+
+
+def _body(place: Place, checkpoints: Collection[str], writes: Collection[str]) -> bytes:
+    where = text({"v": SCHEMA, "thread": place.thread, "ns": place.ns})[:-1]
+    whole = f'{where},"checkpoints":[{",".join(checkpoints)}],"writes":[{",".join(writes)}]}}'
+    return whole.encode("utf-8", "surrogatepass")
+
+
+def _parse(record: Record) -> Any:
+    body = parse(record.body)
+    if body["v"] > SCHEMA:
+        raise StoreTooNew(f"a stored thread has schema {body['v']}, this version reads up to {SCHEMA}; upgrade")
+    return body
+
+
+def _apply(found: Found, written: Json) -> None:
+    """Lay writes over those there are: an ordinary one stays as it was first written, a special one is replaced."""
+    for at, channel, value in written["items"]:
+        key = (written["task"], at)
+        if at < 0 or key not in found.writes:
+            found.writes[key] = (written["path"], channel, value)

@@ -1,0 +1,91 @@
+"""Tool outputs and final outputs as JSON, such that the model hears the same from the record as from the tool."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+from agents import FunctionTool, ToolOutputFileContent, ToolOutputImage, ToolOutputText
+from pydantic import TypeAdapter
+
+from governor_agents.core.calls import Json, freeze, thaw
+from governor_agents.core.records import CallState
+from governor_agents.errors import ArgumentsError
+
+_STRUCTURED = (ToolOutputText, ToolOutputImage, ToolOutputFileContent)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        freeze(value)
+    except ArgumentsError:
+        return False
+    return True
+
+
+def _text(value: Json) -> bytes:
+    """JSON that keeps the order of keys: the model is shown ``str(value)``."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8, but an escape
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _items(value: Any) -> Json | None:
+    """Text, images and files in the form of the dictionaries that the SDK takes as well."""
+    if isinstance(value, _STRUCTURED):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, list | tuple) and any(isinstance(item, _STRUCTURED) for item in value):
+        return [_items(item) if isinstance(item, _STRUCTURED) else item for item in value]
+    return None
+
+
+def dump(tool: FunctionTool, value: Any) -> bytes:
+    """A tool's value as bytes for the record; what is not plain JSON as the text the model sees. Never raises."""
+    typed: TypeAdapter[Any] | None = getattr(tool, "_output_type_adapter", None)
+    try:
+        if typed is not None and not isinstance(value, str):
+            return _text(typed.dump_python(value, mode="json", by_alias=True))
+        if isinstance(value, str) or _is_json(value):
+            return _text(value)
+        items = _items(value)
+        return _text(items if items is not None and _is_json(items) else str(value))
+    except Exception as error:  # the tool has run: there must be a record
+        return _text(f"a {type(value).__name__} that cannot be written down ({type(error).__name__})")
+
+
+def load(tool: FunctionTool, data: bytes) -> Any:
+    """The recorded value, in the form that makes the SDK tell the model the same again."""
+    value = thaw(data)
+    typed: TypeAdapter[Any] | None = getattr(tool, "_output_type_adapter", None)
+    return value if typed is None or isinstance(value, str) else typed.validate_python(value)
+
+
+def plain(value: Any) -> Json:
+    """An agent's final output as plain JSON; what has no JSON form as its text. Never raises."""
+    if _is_json(value):
+        return value
+    with contextlib.suppress(Exception):
+        written = _ANY.dump_python(value, mode="json")
+        if _is_json(written):
+            return written
+    try:
+        text = str(value)
+    except Exception:
+        text = f"a {type(value).__name__} that cannot be written down"
+    return text.encode("utf-8", "replace").decode()
+
+
+def words(state: CallState | None, text: str) -> str:
+    """What the model is told of a call that did not give a value."""
+    match state:
+        case CallState.DENIED:
+            return f"Not run: {text if text.startswith('denied by policy') else f'denied by policy: {text}'}"
+        case CallState.REJECTED:
+            return f"Not run: a person rejected this call{f': {text}' if text else ''}"
+        case CallState.EXPIRED | CallState.CANCELLED | CallState.SUPERSEDED:
+            return f"Not run: {text or state}"
+        case _:
+            return text

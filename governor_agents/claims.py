@@ -1,0 +1,140 @@
+"""A claim while it is held: who drives which run, its heartbeat, and the context a tool can see.
+
+The claim in force is a context variable, so that adapters find it wherever the framework calls them. It carries no
+authority of its own: every step is checked against owner and fence in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from governor_agents.background import Background
+from governor_agents.core import driving
+from governor_agents.core.records import Run
+from governor_agents.core.verdicts import Verdict
+from governor_agents.errors import Fenced, NotFound, StoreError
+from governor_agents.runs import Runs
+
+LEASE = 30.0
+"""Seconds a claim lasts without a heartbeat; renewed at a third of it."""
+
+_STARTED = int(time.time() * 1000)
+
+
+def this_worker() -> str:
+    """This process as an owner of claims: host, pid and start, so that a pid used again is somebody else."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_STARTED}"
+
+
+@dataclass(eq=False, slots=True)
+class Claim:
+    """The right to drive one run, as the process that holds it sees it.
+
+    ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once per
+    call id; ``stop`` is set when the loop must not go on, with the reason; ``lost`` when the lease went to somebody else.
+    """
+
+    run: str
+    tenant: str
+    agent: str
+    requester: str
+    conversation: str
+    generation: int
+    owner: str
+    fence: int
+    known: set[str] = field(default_factory=set)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    stop: str = ""
+    lost: bool = False
+
+    @classmethod
+    def on(cls, run: Run) -> Claim:
+        """The claim that made this run ACTIVE."""
+        if run.lease is None:
+            raise Fenced(f"run {run.id} is not claimed")
+        return cls(
+            run=run.id,
+            tenant=run.tenant,
+            agent=run.agent,
+            requester=run.requester,
+            conversation=run.conversation,
+            generation=run.generation,
+            owner=run.lease.owner,
+            fence=run.fence,
+            known={call.call_id for call in run.calls},
+        )
+
+
+_current: ContextVar[Claim | None] = ContextVar("governor_agents_claim", default=None)
+
+
+def current_claim() -> Claim | None:
+    """The claim under which this code runs, None outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def held(claim: Claim) -> Iterator[None]:
+    """Make a claim the current one."""
+    token = _current.set(claim)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Heartbeats:
+    """Renews the leases of claims while something is done under them. Its tasks live on the governor loop."""
+
+    def __init__(self, runs: Runs, loop: Background, lease: float = LEASE) -> None:
+        self._runs = runs
+        self._loop = loop
+        self.lease = lease
+        self._beating: dict[Claim, tuple[int, asyncio.Task[None]]] = {}
+
+    @contextmanager
+    def during(self, claim: Claim) -> Iterator[None]:
+        """Keep the lease alive inside the block. May be entered again, from any thread."""
+        self._loop.spawn(self._begin(claim))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(RuntimeError):
+                self._loop.spawn(self._end(claim))
+
+    async def _begin(self, claim: Claim) -> None:
+        users, task = self._beating.get(claim, (0, None))
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._beat(claim))
+        self._beating[claim] = (users + 1, task)
+
+    async def _end(self, claim: Claim) -> None:
+        users, task = self._beating.pop(claim)
+        if users > 1:
+            self._beating[claim] = (users - 1, task)
+        else:
+            task.cancel()
+
+    async def _beat(self, claim: Claim) -> None:
+        while not claim.lost:
+            await asyncio.sleep(self.lease / 3)
+            with contextlib.suppress(StoreError):  # a store that is away for a moment: the next beat tries again
+                try:
+                    await self._runs.change(
+                        claim.run,
+                        lambda run, now: driving.renew(
+                            run, now, owner=claim.owner, fence=claim.fence, lease=self.lease
+                        ),
+                        fresh=False,
+                    )
+                except (Fenced, NotFound) as error:
+                    claim.lost = True
+                    claim.stop = claim.stop or str(error)

@@ -1,0 +1,95 @@
+"""The root of the command line: global options, the groups, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+
+from governor_agents.cli import demo, inbox, runs, timeline, worker
+from governor_agents.cli.opening import Globals, StoreUrl, Tenant
+from governor_agents.cli.printing import note
+from governor_agents.errors import GovernorError
+from governor_agents.handlers.visible import visible
+
+app = typer.Typer(
+    help="Tool calls of AI agents that wait for a person, survive the process, and run once.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.add_typer(inbox.app, name="inbox")
+app.add_typer(runs.app, name="runs")
+app.command("worker")(worker.worker)
+runs.app.command("timeline")(timeline.timeline)
+
+
+def _version(asked: bool) -> None:
+    if not asked:
+        return
+    try:
+        found = version("governor-agents")
+    except PackageNotFoundError:
+        found = "(from a source tree that is not installed)"
+    sys.stdout.write(f"governor-agents {found}\n")
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    store: StoreUrl = None,
+    tenant: Tenant = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    asked_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    found = ctx.ensure_object(Globals)
+    found.store, found.tenant, found.debug = store, tenant, debug
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit code. An error is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows fewer letters must not end in a traceback
+            stream.reconfigure(errors="backslashreplace")
+    options = Globals()
+    try:
+        code = app(list(arguments), obj=options, standalone_mode=False, prog_name="governor-agents")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python must not find the broken pipe again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug:
+            raise
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return 130
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(str(error) + "\n")
+        return 2
+    if isinstance(error, GovernorError):
+        note(visible(str(error)))
+    elif callable(told := getattr(error, "format_message", None)):  # an error of usage, whichever click it comes from
+        note(f"{visible(' '.join(told().split()))} (see {_path(error)} --help)")
+    else:
+        note(f"{type(error).__name__}: {visible(str(error))} (governor-agents --debug COMMAND shows where)")
+    return 2
+
+
+def _path(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context is not None else "governor-agents"

@@ -1,0 +1,100 @@
+"""Which store and tenant a command speaks of, and the governor that opens them for the time of one command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from governor_agents.errors import ConfigError, StoreUnavailable
+from governor_agents.handlers.words import Commands
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+T = TypeVar("T")
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="Where the runs are: default $GOVERNOR_STORE, else sqlite:///governor.db."
+    ),
+]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose runs: default 'default'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@dataclass(slots=True)
+class Globals:
+    """The options before the command."""
+
+    store: str | None = None
+    tenant: str | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A store and a tenant. ``named`` is the store as the user wrote it, None when it is the default."""
+
+    named: str | None
+    tenant: str
+
+    @classmethod
+    def of(cls, ctx: typer.Context, store: str | None, tenant: str | None, app: Governor | None = None) -> Place:
+        """From the options of the command, else those before it, else the user's own governor."""
+        before = ctx.find_object(Globals) or Globals()
+        named, whose = store or before.store, tenant or before.tenant
+        if app is not None:
+            named, whose = named or app.store.url, whose or app.tenant
+        return cls(named, whose or "default")
+
+    @property
+    def url(self) -> str:
+        """The store's URL."""
+        from governor_agents.stores import default_url
+
+        return self.named or default_url()
+
+    @property
+    def commands(self) -> Commands:
+        """How to call this command line again for the same place."""
+        return Commands(self.named or "", self.tenant)
+
+    def run(self, work: Callable[[Governor], Awaitable[T]], make: Callable[[], Governor] | None = None) -> T:
+        """Do something with a governor and close it again. Raises whatever ``work`` raises.
+
+        ``make`` gives the governor when it must have policies. No store is made where there is none.
+        """
+        self.check()
+        governor = make() if make is not None else self.plain()
+
+        async def whole() -> T:
+            try:
+                return await work(governor)
+            finally:
+                await governor.close()
+
+        return asyncio.run(whole())
+
+    def plain(self) -> Governor:
+        """A governor without policies: enough to look, to decide, to cancel."""
+        from governor_agents.governor import Governor
+
+        return Governor(store=self.url, tenant=self.tenant)
+
+    def check(self) -> None:
+        """Raise a `GovernorError` when other processes cannot have put anything into this store."""
+        scheme = self.url.partition("://")[0]
+        if scheme == "memory":
+            raise ConfigError("memory:// lives inside one process, and this is another; name a store with --store URL")
+        if scheme == "sqlite":
+            from governor_agents.stores.sqlite_file import Place as File
+
+            path = File.of(self.url).path
+            if not path.exists():
+                mend = "the program that governs your agents makes it; name another with --store URL or $GOVERNOR_STORE"
+                raise StoreUnavailable(f"there is no store at {path}; {mend}")

@@ -1,0 +1,88 @@
+"""``worker``: take due work from the store: tell people, resume decided runs, expire late ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from governor_agents.cli.loading import load_governors
+from governor_agents.cli.opening import Globals
+from governor_agents.cli.printing import note
+from governor_agents.errors import ConfigError
+from governor_agents.handlers.visible import visible
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+
+def worker(
+    ctx: typer.Context,
+    spec: Annotated[
+        str, typer.Argument(metavar="APP:GOVERNOR", help="Module and name of the governor that registers the agents.")
+    ],
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is due.")] = False,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, metavar="N", help="Runs at a time.")] = 4,
+) -> None:
+    """Take due work: tell people, go on with decided runs, expire late ones. SIGTERM lets runs in hand come to rest."""
+    store = (ctx.find_object(Globals) or Globals()).store
+    if store is not None:
+        os.environ["GOVERNOR_STORE"] = store  # what the governor of the app takes by default
+    governors = load_governors(spec)
+    for governor in governors:
+        _check(spec, governor, store)
+    _log()
+    done = asyncio.run(_work(governors, once, concurrency))
+    note(f"{done} {'step' if done == 1 else 'steps'} done")
+
+
+def _check(spec: str, governor: Governor, store: str | None) -> None:
+    if not governor.store.shared:
+        raise ConfigError(
+            f"{spec} keeps its runs in {governor.store.url}, which no other process can see; give it a file"
+        )
+    if store is not None:
+        from governor_agents.stores import open_store
+
+        if open_store(store).url != governor.store.url:
+            raise ConfigError(f"{spec} names its store itself; it does not take the one of --store")
+
+
+async def _work(governors: list[Governor], once: bool, concurrency: int) -> int:
+    from governor_agents.worker import Worker
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopping() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)  # the second signal ends it at once
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping)
+    try:
+        return await Worker(*governors, concurrency=concurrency).run(once=once, stop=stop)
+    finally:
+        for governor in governors:
+            await governor.close()
+
+
+class _Visible(logging.Formatter):
+    """Log lines hold ids and errors of foreign origin."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+
+def _log() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("governor_agents")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

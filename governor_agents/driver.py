@@ -1,0 +1,160 @@
+"""One stretch of an agent loop under a claim: start or resume, then pause, end, or give the run back.
+
+The framework runs in the caller's loop; every store step crosses to the governor loop. Whatever the framework made of
+an exception on its way out, the record decides what happened: a call in doubt blocks the run, a call that needs people
+again lets it wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from governor_agents.background import Background
+from governor_agents.claims import Claim, Heartbeats, held
+from governor_agents.core import driving
+from governor_agents.core.calls import freeze, thaw
+from governor_agents.core.ports import Adapter, Emit, Segment
+from governor_agents.core.records import Change, Run, Snapshot
+from governor_agents.errors import Fenced, IllegalTransition, SnapshotError
+from governor_agents.nonces import nonce
+from governor_agents.policies import PolicySet
+from governor_agents.runs import Runs, blob, closing_blob
+
+MAX_DELAY = 60.0
+"""Seconds between tries of a resume that keeps failing, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An agent ready to run: governed, with its adapter and the runner options of its factory."""
+
+    adapter: Adapter
+    agent: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Driver:
+    """Drives claimed runs through their adapters."""
+
+    def __init__(self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background) -> None:
+        self._runs = runs
+        self._policies = policies
+        self._beats = beats
+        self._loop = loop
+
+    async def drive(self, run: Run, prepared: Prepared, *, emit: Emit | None = None, raising: bool = False) -> Run:
+        """Run one stretch of an ACTIVE run and write how it came to rest; the run as it then stands.
+
+        An exception of the framework gives the run back to be tried again; with ``raising`` (its creator is there
+        to be told) it ends the run as FAILED and is raised. Raises `Fenced` when the claim was lost.
+        """
+        claim = Claim.on(run)
+        try:
+            with held(claim), self._beats.during(claim):
+                segment = await self._stretch(run, prepared, emit)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Fenced, IllegalTransition):
+                await asyncio.shield(self._loop.bridge(self._give_back(claim, "cancelled", 0.0)))
+            raise
+        except Exception as error:
+            return await self._failed(claim, error, raising)
+        return await self._loop.bridge(self._come_to_rest(claim, segment, prepared))
+
+    async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
+        adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
+        begun = thaw(await self._loop.bridge(self._runs.blob(run.input))) if run.input else {}
+        context = begun.get("context")
+        if run.snapshot is None:
+            return await adapter.start(agent, begun.get("input"), context=context, options=options, emit=emit)
+        if run.snapshot.adapter != adapter.name:
+            raise SnapshotError(f"run {run.id} was paused under {run.snapshot.adapter}, not {adapter.name}")
+        snapshot = await self._loop.bridge(self._runs.blob(run.snapshot.blob))
+        return await adapter.resume(agent, snapshot, run.calls, context=context, options=options, emit=emit)
+
+    async def _come_to_rest(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
+        if claim.lost:
+            raise Fenced(claim.stop)
+        if claim.stop:
+            return await self._abandon(claim)
+        if segment.ended:
+            output = freeze(segment.output).decode()
+            change = await self._runs.change(
+                claim.run,
+                lambda run, now: driving.finish(run, now, owner=claim.owner, fence=claim.fence, output_json=output),
+                fresh=False,
+            )
+            return change.run
+        return await self.pause(claim, segment, prepared)
+
+    async def pause(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
+        """Write a pause: snapshot, approvals, notices and events in one unit. On the governor loop."""
+        kept = blob(segment.snapshot)
+        adapter = prepared.adapter
+        snapshot = Snapshot(kept.id, adapter.name, adapter.framework, adapter.fingerprint(prepared.agent))
+        asks = []
+        for call in segment.pending:
+            tool = self._policies.tool(call.tool)
+            verdict = claim.verdicts.get(call.call_id) or self._policies.evaluate(call, tool)
+            asks.append(driving.Ask(call, tool, verdict, nonce()))
+        closed = closing_blob(self._runs.known(claim.run) or await self._runs.get(claim.run))
+
+        def step(run: Run, now: float) -> Change:
+            return driving.pause(
+                run,
+                now,
+                owner=claim.owner,
+                fence=claim.fence,
+                snapshot=snapshot,
+                asks=tuple(asks),
+                closed=closed[0] if closed else None,
+            )
+
+        blobs = (kept, closed[1]) if closed else (kept,)
+        return (await self._runs.change(claim.run, step, blobs=blobs, fresh=False)).run
+
+    async def _abandon(self, claim: Claim) -> Run:
+        change = await self._runs.change(
+            claim.run, lambda run, now: driving.abandon(run, now, owner=claim.owner, fence=claim.fence), fresh=False
+        )
+        return change.run
+
+    async def _give_back(self, claim: Claim, error: str, delay: float) -> Run:
+        change = await self._runs.change(
+            claim.run,
+            lambda run, now: driving.release(run, now, owner=claim.owner, fence=claim.fence, error=error, delay=delay),
+        )
+        return change.run
+
+    async def _failed(self, claim: Claim, error: Exception, raising: bool) -> Run:
+        """The framework raised. A doubt or a new demand explains it; else end, park or give back."""
+        if isinstance(error, Fenced) or claim.lost:
+            raise Fenced(claim.stop or str(error)) from error
+        if claim.stop:
+            return await self._loop.bridge(self._abandon(claim))
+        told = f"{type(error).__name__}: {error}"
+        if isinstance(error, SnapshotError):
+            return await self._loop.bridge(self._park(claim, "snapshot", told))
+        if raising:
+            await self._loop.bridge(self._end_failed(claim, told))
+            raise error
+        run = await self._loop.bridge(self._runs.get(claim.run))
+        delay = min(MAX_DELAY, 2.0 ** max(run.attempts - 1, 0) - 1.0)
+        return await self._loop.bridge(self._give_back(claim, told, delay))
+
+    async def _park(self, claim: Claim, why: str, detail: str) -> Run:
+        change = await self._runs.change(
+            claim.run,
+            lambda run, now: driving.park(run, now, owner=claim.owner, fence=claim.fence, why=why, detail=detail),
+        )
+        return change.run
+
+    async def _end_failed(self, claim: Claim, error: str) -> None:
+        with contextlib.suppress(Fenced, IllegalTransition):  # then the lease's end says what became of it
+            await self._runs.change(
+                claim.run,
+                lambda run, now: driving.finish(run, now, owner=claim.owner, fence=claim.fence, error=error),
+            )

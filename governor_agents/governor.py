@@ -1,0 +1,456 @@
+"""The facade: what a user holds. It joins the rooms and decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from governor_agents import plugins
+from governor_agents.adapters.functions import Functions, Governed
+from governor_agents.background import Background
+from governor_agents.claims import LEASE, Heartbeats, this_worker
+from governor_agents.core import decisions, driving, settling
+from governor_agents.core.calls import Json, freeze
+from governor_agents.core.lifecycle import RunEvent
+from governor_agents.core.ports import Adapter, Captured, Handler, Store
+from governor_agents.core.records import (
+    Approval,
+    Call,
+    Decision,
+    Run,
+    RunState,
+    Snapshot,
+    evolve,
+    split_approval_id,
+)
+from governor_agents.core.verdicts import Policy, PolicyCallable
+from governor_agents.driver import Driver, Prepared
+from governor_agents.errors import ConfigError, IllegalTransition, NotFound, UnknownAgent
+from governor_agents.guard import Guard
+from governor_agents.nonces import nonce, run_id
+from governor_agents.policies import PolicySet
+from governor_agents.runs import Runs, blob
+from governor_agents.stores import default_url, open_store
+from governor_agents.streaming import Streamed
+from governor_agents.sync import twin
+from governor_agents.watch import Watch
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Governor:
+    """Policies, a store and a register of agents: everything one process needs to govern, ask, decide and resume.
+
+    ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
+    ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
+    ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
+    seconds a claim lasts without a heartbeat. ``secret`` keys idempotency keys (default ``$GOVERNOR_SECRET``).
+    """
+
+    def __init__(
+        self,
+        policies: PolicySet | Sequence[Policy | PolicyCallable] | None = None,
+        *,
+        store: str | Store | None = None,
+        tenant: str = "default",
+        env: str = "",
+        lease: float = LEASE,
+        handlers: Mapping[str, Handler] | None = None,
+        secret: bytes | None = None,
+    ) -> None:
+        self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
+        self.tenant = tenant
+        self.env = env
+        self.store: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
+        self.loop = Background("governor-agents")
+        self.caller_loop = Background("governor-agents-sync")
+        self.runs = Runs(self.store, tenant)
+        self.beats = Heartbeats(self.runs, self.loop, lease)
+        key = secret or os.environ.get("GOVERNOR_SECRET", "").encode() or os.urandom(32)
+        self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key)
+        self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
+        self.watch = Watch(self.store)
+        self.agents: dict[str, Callable[[], Any]] = {}
+        self.functions = Functions(self)
+        self._handlers: dict[str, Handler] = dict(handlers or {})
+        self._adapters: dict[str, Adapter] = {}
+        self._prepared: dict[str, Prepared] = {}
+        self._opened = False
+
+    @classmethod
+    def from_file(cls, *paths: str | Path, store: str | Store | None = None, **settings: Any) -> Governor:
+        """A governor whose policies come from YAML files. Raises `PolicyFileError` with file and line."""
+        return cls(PolicySet.from_files(*paths), store=store, **settings)
+
+    def __repr__(self) -> str:
+        return f"Governor(tenant={self.tenant!r}, store={self.store.url!r}, agents={sorted(self.agents)})"
+
+    # -- registering ------------------------------------------------------------------------------------------------
+
+    def agent(self, name: str) -> Callable[[F], F]:
+        """Register a factory, so that any process can build the agent again.
+
+        The factory returns the agent, or the agent with a mapping of runner options. Raises `ConfigError` when the
+        name is taken.
+        """
+
+        def register(factory: F) -> F:
+            if name in self.agents:
+                raise ConfigError(f"an agent {name!r} is registered already")
+            self.agents[name] = factory
+            return factory
+
+        return register
+
+    def govern(self, **rule: Any) -> Callable[[Callable[..., Any]], Governed]:
+        """Govern a function or method: see `functions.Functions.govern`."""
+        return self.functions.govern(**rule)
+
+    def adapter(self, name: str) -> Adapter:
+        """The adapter of this name, one per governor. Raises `ConfigError`, `MissingExtra`."""
+        if name not in self._adapters:
+            self._adapters[name] = plugins.make_adapter(name, self)
+        return self._adapters[name]
+
+    def handler(self, name: str) -> Handler:
+        """The handler of this channel. Raises `ConfigError`."""
+        if name not in self._handlers:
+            self._handlers[name] = plugins.make_handler(name)
+        return self._handlers[name]
+
+    def prepared(self, name: str) -> Prepared:
+        """The registered agent, built and governed once. Raises `UnknownAgent`, `UngovernedTool`."""
+        if name not in self._prepared:
+            if name not in self.agents:
+                known = ", ".join(sorted(self.agents)) or "none"
+                raise UnknownAgent(f"no agent {name!r} is registered (known: {known}); use @governor.agent({name!r})")
+            self._prepared[name] = self.prepare(self.agents[name]())
+        return self._prepared[name]
+
+    def prepare(self, made: Any) -> Prepared:
+        """An agent (or agent and options, as a factory returns them), governed by its adapter."""
+        agent, options = made if isinstance(made, tuple) else (made, {})
+        adapter = self.adapter(plugins.adapter_name(agent))
+        return Prepared(adapter, adapter.prepare(agent), options)
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the store. Every other call does it when needed. Raises `StoreError` and its children."""
+        if not self._opened:
+            await self.loop.bridge(self.store.open())
+            self._opened = True
+
+    async def run(
+        self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None
+    ) -> Run:
+        """Start a registered agent here and drive it until it ends or people must decide.
+
+        The run has a record from its first moment: if this process dies, a worker takes it over. What the framework
+        raises ends the run as FAILED and is raised. A waiting run of the same conversation is superseded.
+        Raises `UnknownAgent`, `IllegalTransition` when the conversation is being driven.
+        """
+        run, prepared = await self._begin(agent, input, conversation, requester, context)
+        return await self.driver.drive(run, prepared, raising=True)
+
+    run_sync = twin(run)
+
+    def run_streamed(
+        self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None
+    ) -> Streamed:
+        """The same, giving the framework's own events while it runs: ``async for event in streamed``."""
+
+        async def drive(emit: Any) -> Run:
+            run, prepared = await self._begin(agent, input, conversation, requester, context)
+            return await self.driver.drive(run, prepared, emit=emit, raising=True)
+
+        return Streamed(drive)
+
+    async def submit(
+        self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None
+    ) -> Run:
+        """Queue a run for a worker and return at once; the answer is durable before anything ran."""
+        await self.open()
+        fresh, content = self._fresh(agent, "", input, conversation, requester, context)
+
+        async def work() -> Run:
+            now = await self.runs.now()
+            return await self.runs.create(driving.queue(fresh, now), now, (content,))
+
+        return await self.loop.bridge(work())
+
+    submit_sync = twin(submit)
+
+    def _fresh(
+        self, agent: str, adapter: str, input: Json, conversation: str, requester: str, context: Json
+    ) -> tuple[Run, Any]:
+        content = blob(freeze({"input": input, "context": context}))
+        run = Run(
+            tenant=self.tenant,
+            id=run_id(),
+            agent=agent,
+            adapter=adapter,
+            requester=requester or f"service:{agent}",
+            state=RunState.QUEUED,
+            created=0.0,
+            env=self.env,
+            conversation=conversation,
+            input=content.id,
+        )
+        return run, content
+
+    async def _begin(
+        self, agent: str, input: Json, conversation: str, requester: str, context: Json
+    ) -> tuple[Run, Prepared]:
+        prepared = self.prepared(agent)
+        await self.open()
+        if conversation:
+            await self._supersede(conversation)
+        fresh, content = self._fresh(agent, prepared.adapter.name, input, conversation, requester, context)
+
+        async def work() -> Run:
+            now = await self.runs.now()
+            born = evolve(fresh, created=now)
+            change = driving.start(born, now, owner=this_worker(), lease=self.beats.lease)
+            return await self.runs.create(change, now, (content,))
+
+        return await self.loop.bridge(work()), prepared
+
+    async def _supersede(self, conversation: str) -> None:
+        """A new message ends what an earlier one left waiting; refused while that is being driven."""
+        for run in await self.loop.bridge(self.runs.select({"conversation": conversation})):
+            if run.state is RunState.ACTIVE:
+                raise IllegalTransition(f"conversation {conversation} is being driven by run {run.id}; wait for it")
+            if run.state.ended:
+                continue
+            waiting = run.snapshot
+            after = await self.cancel(run.id, by=run.requester, reason="a new message came", superseded=True)
+            if waiting is not None and after.state.ended and run.agent in self.agents:
+                prepared = self.prepared(run.agent)
+                snapshot = await self.loop.bridge(self.runs.blob(waiting.blob))
+                await prepared.adapter.close(prepared.agent, snapshot, after.calls)
+
+    async def suspend(self, paused: Any, /, **where: Any) -> Run | None:
+        """Hand over a pause of your own loop (``Runner.run``, ``graph.invoke``); None when nothing waits.
+
+        ``where`` is what the framework does not say itself: for LangGraph ``agent=`` (the graph) and ``config=``.
+        Raises `SnapshotError` when the pause cannot be stored.
+        """
+        await self.open()
+        name = plugins.adapter_name(where.get("agent", paused))
+        adapter = self.adapter(name)
+        captured = await adapter.capture(paused, **where)
+        if captured is None:
+            return None
+        return await self.loop.bridge(self._store_pause(adapter, captured, where.get("requester", "")))
+
+    suspend_sync = twin(suspend)
+
+    async def _store_pause(self, adapter: Adapter, captured: Captured, requester: str) -> Run:
+        now = await self.runs.now()
+        kept = blob(captured.segment.snapshot)
+        run = Run(
+            tenant=self.tenant,
+            id=captured.run or run_id(),
+            agent=captured.agent,
+            adapter=adapter.name,
+            requester=requester or f"service:{captured.agent}",
+            state=RunState.ACTIVE,
+            created=now,
+            env=self.env,
+            conversation=captured.conversation,
+        )
+        owner = this_worker()
+        opened = driving.start(run, now, owner=owner, lease=self.beats.lease, event=RunEvent.CAPTURE)
+        asks = []
+        for call in captured.segment.pending:
+            call, tool = evolve(call, run=run.id, requester=run.requester), self.policies.tool(call.tool)
+            asks.append(driving.Ask(call, tool, self.policies.evaluate(call, tool), nonce()))
+        change = driving.pause(
+            opened.run,
+            now,
+            owner=owner,
+            fence=opened.run.fence,
+            snapshot=Snapshot(kept.id, adapter.name, adapter.framework),
+            asks=tuple(asks),
+        )
+        return await self.runs.create(evolve(change, events=(*opened.events, *change.events)), now, (kept,))
+
+    async def resume(self, id: str, agent: Any = None) -> Run:
+        """Claim a run that is ready and drive it here: with this agent, or the registered one.
+
+        Raises `NotFound`, `Fenced` when it is not ready or somebody else has it, `UnknownAgent`.
+        """
+        await self.open()
+        run = await self.get(id)
+        if run.single:
+            return await self.functions.take_over(run)
+        prepared = self.prepared(run.agent) if agent is None else self.prepare(agent)
+        claimed = await self.claim(id)
+        return claimed if claimed.state is not RunState.ACTIVE else await self.driver.drive(claimed, prepared)
+
+    resume_sync = twin(resume)
+
+    async def claim(self, id: str) -> Run:
+        """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`."""
+
+        async def work() -> Run:
+            owner = this_worker()
+            change = await self.runs.change(
+                id, lambda run, now: driving.claim(run, now, owner=owner, lease=self.beats.lease)
+            )
+            return change.run
+
+        return await self.loop.bridge(work())
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    async def decide(
+        self, id: str, decision: Decision, *, by: str, digest: str | None = None, channel: str = ""
+    ) -> Run:
+        """Count a person's decision on an approval. ``by`` was proved by the channel, never read from a request's body.
+
+        ``digest`` is that of the request the person saw; without it, of the request as it stands now. The first
+        decision wins. Raises `NotFound` and every kind of `DecisionRefused`.
+        """
+        approval = await self.approval(id)
+        call = approval.call
+        verdict = None
+        if decision.args is not None:
+            edited = call.as_tool_call(approval.run).with_args(decision.args)
+            verdict = self.policies.evaluate(edited, self.policies.tool(call.tool))
+        stamp = nonce()
+        change = await self.loop.bridge(
+            self.runs.change(
+                approval.run.id,
+                lambda run, now: decisions.decide(
+                    run,
+                    call.n,
+                    decision,
+                    by=by,
+                    now=now,
+                    digest=call.digest if digest is None else digest,
+                    channel=channel,
+                    verdict=verdict,
+                    nonce=stamp,
+                ),
+            )
+        )
+        return change.run
+
+    decide_sync = twin(decide)
+
+    async def cancel(self, id: str, *, by: str, reason: str = "", superseded: bool = False) -> Run:
+        """End a run: at once, or as soon as the tool that is executing is done. Raises `NotFound`."""
+        await self.open()
+        change = await self.loop.bridge(
+            self.runs.change(
+                id, lambda run, now: settling.request_cancel(run, now, by=by, reason=reason, superseded=superseded)
+            )
+        )
+        return change.run
+
+    cancel_sync = twin(cancel)
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    async def get(self, id: str) -> Run:
+        """A run as it stands. Raises `NotFound`."""
+        await self.open()
+        return await self.loop.bridge(self.runs.get(id))
+
+    get_sync = twin(get)
+
+    async def approval(self, id: str) -> Approval:
+        """An approval as it stands, decided ones too. Raises `NotFound`."""
+        parts = split_approval_id(id)
+        if parts is None:
+            raise NotFound(f"no approval {id}: an approval's id is a run's id, a dot and a number")
+        try:
+            run = await self.get(parts[0])
+        except NotFound:
+            raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {self.store.url})") from None
+        call = next((call for call in await self.calls(run.id) if call.n == parts[1] and call.stages), None)
+        if call is None:
+            raise NotFound(f"no approval {id}: run {run.id} asks nobody under that number")
+        return Approval(run, call)
+
+    approval_sync = twin(approval)
+
+    async def inbox(self, *, person: str | None = None, limit: int = 100) -> list[Approval]:
+        """What waits for people, oldest first; for one ``person``, what that person may decide now."""
+        await self.open()
+        runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit))
+        found = [approval for run in runs for approval in run.approvals]
+        mine = [approval for approval in found if person is None or person in approval.people]
+        return sorted(mine, key=lambda approval: approval.call.created)
+
+    inbox_sync = twin(inbox)
+
+    async def list_runs(
+        self, *, state: str | None = None, agent: str | None = None, limit: int = 100, after: str = ""
+    ) -> list[Run]:
+        """Runs by state and agent, by id."""
+        await self.open()
+        where = {key: value for key, value in (("state", state), ("agent", agent)) if value}
+        return await self.loop.bridge(self.runs.select(where, limit=limit, after=after))
+
+    list_runs_sync = twin(list_runs)
+
+    async def timeline(self, id: str) -> list[dict[str, Any]]:
+        """The audit events of a run, in order. Raises `NotFound`."""
+        await self.get(id)
+        return await self.loop.bridge(self.runs.events(id))
+
+    timeline_sync = twin(timeline)
+
+    async def calls(self, id: str) -> tuple[Call, ...]:
+        """Every call of a run, those of closed generations too. Raises `NotFound`."""
+        run = await self.get(id)
+        return await self.loop.bridge(self.runs.all_calls(run))
+
+    calls_sync = twin(calls)
+
+    async def wait(self, id: str, *, timeout: float, until: Callable[[Run], bool] | None = None) -> Run:
+        """The run once ``until`` holds (default: it is over, or waits for people); as it stands after ``timeout`` s."""
+        await self.open()
+        done = until or (lambda run: run.state.ended or run.state in (RunState.WAITING, RunState.BLOCKED))
+        return await self.loop.bridge(self._wait(id, timeout, done))
+
+    wait_sync = twin(wait)
+
+    async def _wait(self, id: str, timeout: float, done: Callable[[Run], bool]) -> Run:
+        end = asyncio.get_running_loop().time() + timeout
+        while True:
+            seen = self.watch.version
+            run = await self.runs.get(id)
+            left = end - asyncio.get_running_loop().time()
+            if done(run) or left <= 0:
+                return run
+            await self.watch.changed(min(left, 5.0), seen)
+
+    async def close(self) -> None:
+        """Close the store and stop both background loops. Twice is fine."""
+        if self._opened:
+            self._opened = False
+            await self.loop.bridge(self.store.close())
+        self.loop.stop()
+        self.caller_loop.stop()
+
+    def close_sync(self) -> None:
+        """Blocking twin of `close`."""
+        if self._opened:
+            self._opened = False
+            self.loop.call(self.store.close())
+        self.loop.stop()
+        self.caller_loop.stop()
+
+    async def __aenter__(self) -> Governor:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,313 @@
+"""The only code that calls a governed tool: durable intent, the frozen bytes, durable result.
+
+An adapter stands in the framework's own tool node and hands over the call together with a function that runs the
+tool. What comes back says what the framework is to do: go on with a value, tell the model something, or pause.
+
+The order, under a claim: (1) look the call up by its id, or ask the policies; (2) intent, durable; (3) the tool, with
+its idempotency key in a context variable; (4) result, durable; (5) the framework goes on. Whoever dies before (2) left
+nothing; after (4) the record answers and the tool is not called again; in between, the retry class decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+from base64 import b32encode
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from governor_agents.background import Background
+from governor_agents.claims import Claim, Heartbeats
+from governor_agents.core import execution
+from governor_agents.core.calls import Tool, ToolCall, freeze, sha256, thaw
+from governor_agents.core.decisions import make_call
+from governor_agents.core.ports import Blob
+from governor_agents.core.records import Call, CallState, Change, Result, Run, approval_id
+from governor_agents.core.telling import asked_event
+from governor_agents.core.verdicts import Verdict
+from governor_agents.errors import ArgumentsError, Fenced, RunBlocked
+from governor_agents.nonces import nonce
+from governor_agents.policies import PolicySet
+from governor_agents.runs import Runs, blob
+
+INLINE = 4096
+"""Results of up to this many bytes stand in the record; larger ones in a blob of the same write."""
+
+UNKNOWN_TOLD = "the outcome of this call is unknown; an operator has been asked"
+
+
+class ToolFailed(Exception):
+    """Raised by an adapter's invoke when the framework turned the tool's exception into words for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What the framework is to do with a call.
+
+    ``value``: go on with ``value`` (fresh, or from the record). ``told``: the tool did not give a value; tell the model
+    ``text`` (``state`` says why). ``waits``: pause the loop.
+    """
+
+    how: Literal["value", "told", "waits"]
+    value: Any = None
+    text: str = ""
+    state: CallState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Leave to run, or what to do instead."""
+
+    instead: Ran | None = None
+    n: int = 0
+    args: bytes = b""
+    key: str = ""
+    recorded: bytes | None = None
+
+
+_key: ContextVar[str] = ContextVar("governor_agents_idempotency_key", default="")
+
+
+def idempotency_key() -> str:
+    """Inside a governed tool: the key of this call, the same for every attempt. Empty for unjournalled calls.
+
+    Give it to the other side (`Idempotency-Key`); it cannot be guessed and never comes from the model.
+    """
+    return _key.get()
+
+
+class Guard:
+    """Runs tool calls under claims. Its store work happens on the governor loop, the tool in the caller's context."""
+
+    def __init__(self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background, secret: bytes) -> None:
+        self._runs = runs
+        self._policies = policies
+        self._beats = beats
+        self._loop = loop
+        self._secret = secret
+
+    def verdict(self, claim: Claim | None, call: ToolCall, tool: Tool) -> Verdict:
+        """What the policies say; asked once per call id of a claim. Never raises."""
+        if claim is None or not call.call_id:
+            return self._policies.evaluate(call, tool)
+        found = claim.verdicts.get(call.call_id)
+        if found is None:
+            found = claim.verdicts[call.call_id] = self._policies.evaluate(call, tool)
+        return found
+
+    async def run(
+        self,
+        claim: Claim,
+        call: ToolCall,
+        tool: Tool,
+        invoke: Callable[[bytes], Awaitable[Any]],
+        *,
+        dump: Callable[[Any], bytes] = freeze,
+        load: Callable[[bytes], Any] = thaw,
+    ) -> Ran:
+        """Run one call of an async framework, or say what to do instead.
+
+        ``invoke`` gets the bytes to run, which after an edit are not the model's. ``dump`` makes plain JSON bytes of
+        its value, ``load`` the value again. Raises what the tool raises; `Fenced`, `RunBlocked`, `ArgumentsError`.
+        """
+        if self._free(claim, call, tool):
+            return Ran("value", await invoke(call.args))
+        entry = await self._loop.bridge(self._enter(claim, call, tool))
+        if (instead := self._instead(entry, load)) is not None:
+            return instead
+        with self._beats.during(claim), _keyed(entry.key):
+            try:
+                value = await invoke(entry.args)
+            except asyncio.CancelledError:
+                await asyncio.shield(self._loop.bridge(self._lapsed(claim, entry)))
+                raise
+            except Exception as error:
+                await self._loop.bridge(self._leave(claim, entry, *_failure(error)))
+                if isinstance(error, ToolFailed):
+                    return Ran("told", text=str(error), state=CallState.FAILED)
+                raise
+        await asyncio.shield(self._loop.bridge(self._leave(claim, entry, True, dump(value), "")))
+        return Ran("value", value)
+
+    def run_sync(
+        self,
+        claim: Claim,
+        call: ToolCall,
+        tool: Tool,
+        invoke: Callable[[bytes], Any],
+        *,
+        dump: Callable[[Any], bytes] = freeze,
+        load: Callable[[bytes], Any] = thaw,
+    ) -> Ran:
+        """The same for a framework that calls its tools synchronously, on a thread of its own."""
+        if self._free(claim, call, tool):
+            return Ran("value", invoke(call.args))
+        entry = self._loop.call(self._enter(claim, call, tool))
+        if (instead := self._instead(entry, load)) is not None:
+            return instead
+        with self._beats.during(claim), _keyed(entry.key):
+            try:
+                value = invoke(entry.args)
+            except Exception as error:
+                self._loop.call(self._leave(claim, entry, *_failure(error)))
+                if isinstance(error, ToolFailed):
+                    return Ran("told", text=str(error), state=CallState.FAILED)
+                raise
+            except BaseException:
+                self._loop.call(self._lapsed(claim, entry))
+                raise
+        self._loop.call(self._leave(claim, entry, True, dump(value), ""))
+        return Ran("value", value)
+
+    def _free(self, claim: Claim, call: ToolCall, tool: Tool) -> bool:
+        """An allowed call to a read-only tool needs no journal, unless this call id has a record."""
+        return tool.read_only and call.call_id not in claim.known and self.verdict(claim, call, tool).outcome == "allow"
+
+    def _instead(self, entry: _Entry, load: Callable[[bytes], Any]) -> Ran | None:
+        if entry.recorded is not None:
+            return Ran("value", load(entry.recorded), state=CallState.SUCCEEDED)
+        return entry.instead
+
+    async def _enter(self, claim: Claim, call: ToolCall, tool: Tool) -> _Entry:
+        """Find out what is to be done with a call; when it is to run, its intent is durable on return."""
+        if claim.lost:
+            raise Fenced(claim.stop)
+        run = self._runs.known(claim.run) or await self._runs.get(claim.run)
+        known = run.by_call_id(call.call_id)
+        if known is None and call.call_id in claim.known:
+            run = await self._runs.get(claim.run)
+            known = run.by_call_id(call.call_id)
+        if known is None:
+            return await self._first_time(claim, call, tool)
+        asked = known.asked_args if known.asked_args is not None else known.args
+        if asked != call.args or known.tool != call.tool:
+            raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
+        if known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
+            return await self._intent(claim, known, call, tool)
+        if known.state is CallState.RECONCILING:  # nobody can tell: people must
+            await self._runs.change(
+                claim.run, lambda run, now: execution.probed(run, known.n, now, happened=None), fresh=False
+            )
+            raise self._stop(claim, known)
+        return await self._over(claim, known)
+
+    async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool) -> _Entry:
+        verdict = self.verdict(claim, call, tool)
+        if verdict.outcome == "require_approval":
+            return _Entry(Ran("waits"))
+        stamp = nonce()
+
+        def step(run: Run, now: float) -> Change:
+            made = make_call(run, call, tool, verdict, now=now, nonce=stamp)
+            change = Change(run.with_call(made), (asked_event(made),))
+            if made.state is CallState.DENIED:
+                return change
+            begun = self._begin(change.run, made, claim, now, verdict, call.schema_sha256)
+            return Change(begun.run, (*change.events, *begun.events))
+
+        change = await self._runs.change(claim.run, step, fresh=False)
+        claim.known.add(call.call_id)
+        made = change.run.by_call_id(call.call_id)
+        return await self._after_intent(claim, made) if made else _Entry(Ran("told", text="the call is gone"))
+
+    def _begin(self, run: Run, call: Call, claim: Claim, now: float, verdict: Verdict, schema: str) -> Change:
+        return execution.intent(
+            run,
+            call.n,
+            now,
+            owner=claim.owner,
+            fence=claim.fence,
+            verdict=verdict,
+            schema_sha256=schema,
+            idem_key=self.key(run, call),
+        )
+
+    async def _intent(self, claim: Claim, call: Call, fresh: ToolCall, tool: Tool) -> _Entry:
+        """The stored call under the policies as they are now."""
+
+        def step(run: Run, now: float) -> Change:
+            stands = run.call(call.n) or call
+            verdict = self._policies.evaluate(stands.as_tool_call(run), tool)
+            return self._begin(run, stands, claim, now, verdict, fresh.schema_sha256)
+
+        change = await self._runs.change(claim.run, step, fresh=False)
+        return await self._after_intent(claim, change.run.call(call.n) or call)
+
+    async def _after_intent(self, claim: Claim, call: Call) -> _Entry:
+        if call.state is CallState.EXECUTING:
+            return _Entry(n=call.n, args=call.args, key=call.idem_key)
+        return await self._over(claim, call)
+
+    async def _over(self, claim: Claim, call: Call) -> _Entry:
+        """A call that is not to run now."""
+        match call.state:
+            case CallState.SUCCEEDED if call.result is not None:
+                data = call.result.data
+                return _Entry(recorded=await self._runs.blob(call.result.blob) if data is None else data.encode())
+            case CallState.PENDING:
+                claim.stop = f"{call.tool} needs people again"
+                return _Entry(Ran("waits", state=call.state))
+            case CallState.UNKNOWN | CallState.EXECUTING:
+                raise self._stop(claim, call)
+            case _:
+                return _Entry(Ran("told", text=call.told or str(call.state), state=call.state))
+
+    def _stop(self, claim: Claim, call: Call) -> RunBlocked:
+        claim.stop = f"{approval_id(claim.run, call.n)} ({call.tool}) is in doubt"
+        return RunBlocked(f"{claim.stop}: {UNKNOWN_TOLD}")
+
+    async def _leave(self, claim: Claim, entry: _Entry, ok: bool, data: bytes, told: str) -> None:
+        """Record what the tool gave back. A claim that is over is told so, and nothing is overwritten."""
+        blobs: tuple[Blob, ...] = ()
+        if len(data) <= INLINE:
+            result = Result(sha256(data), data.decode(), ok=ok)
+        else:
+            blobs = (blob(data),)
+            result = Result(blobs[0].id, None, blobs[0].id, ok)
+        change = await self._runs.change(
+            claim.run,
+            lambda run, now: execution.record(
+                run, entry.n, now, owner=claim.owner, fence=claim.fence, result=result, told=told
+            ),
+            blobs=blobs,
+            fresh=False,
+        )
+        left = change.run.call(entry.n)
+        if left is not None and left.state is CallState.UNKNOWN:
+            raise self._stop(claim, left)
+
+    async def _lapsed(self, claim: Claim, entry: _Entry) -> None:
+        with contextlib.suppress(Fenced):
+            change = await self._runs.change(
+                claim.run,
+                lambda run, now: execution.lapse(run, entry.n, now, owner=claim.owner, fence=claim.fence),
+                fresh=False,
+            )
+            left = change.run.call(entry.n)
+            if left is not None and left.state is not CallState.SUCCEEDED:
+                claim.stop = f"{approval_id(claim.run, left.n)} ({left.tool}) was cancelled while it ran"
+
+    def key(self, run: Run, call: Call) -> str:
+        """The idempotency key of a call: stable over attempts, never from the model, at most 44 characters."""
+        text = "|".join((run.tenant, run.id, str(call.generation), call.call_id, str(call.n), call.digest))
+        mac = hmac.new(self._secret, text.encode(), hashlib.sha256).digest()
+        return "ga1_" + b32encode(mac).decode().lower()[:40]
+
+
+def _failure(error: Exception) -> tuple[bool, bytes, str]:
+    told = str(error) or type(error).__name__
+    return False, freeze({"error": type(error).__name__, "told": told.encode("utf-8", "replace").decode()}), told
+
+
+@contextmanager
+def _keyed(key: str) -> Iterator[None]:
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)

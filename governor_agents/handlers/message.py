@@ -1,0 +1,265 @@
+r"""The one rendering of a request: what people are shown, the same for every channel.
+
+A `Message` is made of the stored record alone. Its headline comes from the policy, the tool and the agent's registered
+name, never from the model's words. Nothing is ever left out or shortened: the arguments stand there path by path and as
+the canonical JSON that was hashed and will run. All of its texts have been through `visible`, so no text in it holds a
+line break, a control or a bidi character; a channel adds only its own escaping (HTML, Slack ...).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from governor_agents.core.calls import Json, freeze, thaw
+from governor_agents.core.records import Approval, Call, CallState, Vote
+from governor_agents.errors import ArgumentsError
+from governor_agents.handlers.visible import parse_visible, visible
+
+__all__ = ["Argument", "Message", "Rewritten", "flatten", "outcome", "parse_visible", "to_text", "visible", "when"]
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One leaf of the arguments: its path (``items[0].name``, ``["odd key"]``) and its value as JSON, both visible."""
+
+    path: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.value}" if self.path else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One leaf that an edit changed; ``before`` or ``after`` is empty when it was not there."""
+
+    path: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '(all)'}: {self.before or '(nothing)'} -> {self.after or '(removed)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Everything people need for a decision, or about one that was made. See the module for its promises.
+
+    ``arguments`` may be empty where paths would repeat themselves beyond measure; ``args`` is always complete.
+    ``asked_args`` is what the model asked for when a person has edited, else empty. ``seconds`` is the deadline as
+    epoch seconds for channels that count down.
+    """
+
+    id: str
+    run: str
+    headline: str
+    tool: str
+    agent: str
+    requester: str
+    conversation: str
+    why: str
+    policy: str
+    arguments: tuple[Argument, ...]
+    args: str
+    asked_args: str
+    rewritten: tuple[Rewritten, ...]
+    asked: tuple[str, ...]
+    people: tuple[str, ...]
+    stage: str
+    votes: tuple[str, ...]
+    reason_required: bool
+    deadline: str
+    seconds: float | None
+    digest: str
+    state: str
+    waits: bool
+    outcome: str
+
+    @classmethod
+    def of(cls, approval: Approval) -> Message:
+        """The message of an approval as it stands."""
+        run, call = approval.run, approval.call
+        agent = run.agent or "a function"
+        args = call.args.decode("utf-8", "backslashreplace")
+        asked_args = "" if call.asked_args is None else call.asked_args.decode("utf-8", "backslashreplace")
+        return cls(
+            id=visible(approval.id),
+            run=visible(run.id),
+            headline=visible(f"{agent} asks to run {call.tool}"),
+            tool=visible(call.tool),
+            agent=visible(run.agent),
+            requester=visible(run.requester),
+            conversation=visible(run.conversation),
+            why=visible(call.why),
+            policy=visible(call.policy or call.code),
+            arguments=flatten(args),
+            args=visible(args),
+            asked_args=visible(asked_args),
+            rewritten=_compare(asked_args, args) if asked_args else (),
+            asked=tuple(map(visible, approval.asked)),
+            people=tuple(map(visible, approval.people)),
+            stage=_stage(call),
+            votes=tuple(_voted(call, vote) for vote in call.votes),
+            reason_required=call.reason_required,
+            deadline="" if call.expires is None else when(call.expires),
+            seconds=call.expires,
+            digest=visible(call.digest),
+            state=call.state.value,
+            waits=call.state is CallState.PENDING,
+            outcome=outcome(call),
+        )
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Label and text of everything but the arguments, in the order to show them. None is empty."""
+        yield "id", self.id
+        yield "state", f"{self.state}: {self.outcome}"
+        yield "tool", self.tool
+        yield "asked for by", ", ".join(filter(None, (self.requester, self.agent and f"agent {self.agent}")))
+        if self.conversation:
+            yield "conversation", self.conversation
+        if self.why:
+            yield "because", self.why
+        if self.policy:
+            yield "policy", self.policy
+        if self.stage:
+            yield "approvers", self.stage
+            yield "may decide", ", ".join(self.people) or "nobody (no listed person is left)"
+        yield from (("vote", vote) for vote in self.votes)
+        if self.waits and self.reason_required:
+            yield "reason", "required"
+        if self.deadline:
+            yield "deadline", self.deadline
+        yield "digest", self.digest
+
+
+def when(at: float) -> str:
+    """Epoch seconds as UTC, to the second."""
+    try:
+        return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{at:.0f} s after 1970"
+
+
+def outcome(call: Call) -> str:
+    """What became of a call, in words and on one line: who decided, when, with which reason; or whom it waits for."""
+    vote = call.decided_by
+    decided = _decided(call, vote) if vote is not None else ""
+    told = f": {visible(call.told)}" if call.told else ""
+    match call.state:
+        case CallState.PENDING:
+            return "waits for a decision" if not call.votes else "waits for more votes"
+        case CallState.DENIED:
+            return f"denied by policy{told}"
+        case CallState.ALLOWED:
+            return "allowed by policy, not started"
+        case CallState.APPROVED:
+            return f"{decided}; not run yet"
+        case CallState.REJECTED:
+            return decided or f"rejected{told}"
+        case CallState.ANSWERED:
+            return f"{decided} in the tool's place{told}"
+        case CallState.EXPIRED:
+            return f"expired{told}"
+        case CallState.CANCELLED | CallState.SUPERSEDED:
+            return f"{call.state} before it ran{told}"
+    ran = {
+        CallState.EXECUTING: "it is running",
+        CallState.RETRY: "its worker died; it will be tried again under the same idempotency key",
+        CallState.RECONCILING: "its worker died; a probe finds out whether it happened",
+        CallState.UNKNOWN: "it was started and nobody recorded a result: it may have happened",
+        CallState.SUCCEEDED: "it ran",
+        CallState.FAILED: f"it failed{told}",
+    }[call.state]
+    return f"{decided or 'allowed by policy'}; {ran}"
+
+
+def _decided(call: Call, vote: Vote) -> str:
+    reason = f" ({visible(vote.reason)})" if vote.reason else ""
+    edited = call.edited and vote.kind == "approve"
+    verb = "approved, as edited," if edited else _VERBS[vote.kind]
+    return f"{verb} by {visible(vote.by)} at {when(vote.at)}{reason}"
+
+
+def _voted(call: Call, vote: Vote) -> str:
+    reason = f": {visible(vote.reason)}" if vote.reason else ""
+    stage = f" (stage {vote.stage + 1})" if len(call.stages) > 1 else ""
+    return f"{_VERBS[vote.kind]} by {visible(vote.by)} at {when(vote.at)}{stage}{reason}"
+
+
+def _stage(call: Call) -> str:
+    """Whom the policy asks now, how many of them, and which stage of how many this is."""
+    if call.stage >= len(call.stages):
+        return ""
+    stage = call.stages[call.stage]
+    names = visible(", ".join(stage.names)) or "nobody"
+    quorum = f", {stage.quorum} of them" if stage.quorum > 1 else ""
+    place = f" (stage {call.stage + 1} of {len(call.stages)})" if len(call.stages) > 1 else ""
+    until = "" if call.stage_expires is None else f", asked until {when(call.stage_expires)}"
+    return f"{names}{quorum}{place}{until}"
+
+
+def flatten(args: str) -> tuple[Argument, ...]:
+    """Canonical JSON, one leaf per line; together the lines say exactly what the JSON says.
+
+    Empty when the paths would take many times the room of the JSON itself (a long key around a long list): the JSON
+    is then the better display, and shown anyway.
+    """
+    try:
+        value = thaw(args)
+    except ArgumentsError:
+        return ()
+    room = 8 * len(args) + 20_000
+    lines = []
+    for path, leaf in _leaves(value, ""):
+        room -= len(path) + len(leaf)
+        if room < 0:
+            return ()
+        lines.append(Argument(visible(path), visible(leaf)))
+    return tuple(lines)
+
+
+def _leaves(value: Json, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(item, _under(path, key))
+    elif isinstance(value, list) and value:
+        for at, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{at}]")
+    else:
+        yield path, freeze(value).decode()
+
+
+def _under(path: str, key: str) -> str:
+    if not _PLAIN_KEY.fullmatch(key):
+        return f"{path}[{freeze(key).decode()}]"
+    return f"{path}.{key}" if path else key
+
+
+def _compare(before: str, after: str) -> tuple[Rewritten, ...]:
+    """What an edit changed, leaf by leaf; empty where either side has no lines (both are shown whole anyway)."""
+    old = {line.path: line.value for line in flatten(before)}
+    new = {line.path: line.value for line in flatten(after)}
+    if not old or not new:
+        return ()
+    paths = [*old, *(path for path in new if path not in old)]
+    pairs = ((path, old.get(path, ""), new.get(path, "")) for path in paths)
+    return tuple(Rewritten(path, was, now) for path, was, now in pairs if was != now)
+
+
+def to_text(message: Message) -> str:
+    """The whole message as plain text, ending in a line break. Long lines are not wrapped."""
+    lines = [message.headline, ""]
+    lines += [f"  {label + ':':<14}{text}" for label, text in message.facts()]
+    if message.arguments:
+        lines += ["", "arguments:", *(f"  {argument}" for argument in message.arguments)]
+    lines += ["", "arguments as canonical JSON:", f"  {message.args}"]
+    if message.asked_args:
+        lines += ["", "edited by a person:", *(f"  {line}" for line in message.rewritten)]
+        lines += ["", "what the agent had asked for:", f"  {message.asked_args}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,204 @@
+"""A run's state in words: what it waits for, why it stands, and the ways on. And the commands to type for that.
+
+Pure functions over the record; every text that comes back is visible (see `visible`) and on one line.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
+from governor_agents.core.settling import UNKNOWN
+from governor_agents.handlers.message import Message, when
+from governor_agents.handlers.visible import visible
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """How to call the command line for one store and tenant, ready to be pasted into a shell."""
+
+    store: str = ""
+    tenant: str = "default"
+
+    def line(self, command: str, id: str = "", *rest: str) -> str:
+        """``governor-agents COMMAND ID ...``; ids are quoted, whatever they hold."""
+        words = ["governor-agents", command]
+        if self.store:
+            words += ["--store", shell_word(self.store)]
+        if self.tenant != "default":
+            words += ["--tenant", shell_word(self.tenant)]
+        words += rest
+        if id.startswith("-"):
+            words.append("--")
+        return " ".join([*words, shell_word(id)] if id else words)
+
+    def deciding(self, message: Message, id: str) -> tuple[str, ...]:
+        """The commands that show and decide this request."""
+        because = ("--reason", "TEXT") if message.reason_required else ()
+        approve = self.line("inbox approve", id, *because)
+        return self.line("inbox show", id), approve, self.line("inbox reject", id, "--reason", "TEXT")
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of a POSIX shell; what cannot be seen is written in bash's ``$'\\uXXXX'``."""
+    if visible(text) == text:
+        return shlex.quote(text)
+    return "$'" + "".join(map(_bash_character, text)) + "'"
+
+
+def _bash_character(character: str) -> str:
+    code = ord(character)
+    if character in "'\\":
+        return f"\\{character}"
+    if 0x20 <= code <= 0x7E:
+        return character
+    return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a run stands where it stands, in words; ``details`` tell more, ``ways`` are the ways on or out."""
+
+    because: str
+    details: tuple[str, ...] = ()
+    ways: tuple[str, ...] = ()
+
+
+def explain(run: Run, now: float, commands: Commands | None = None) -> Explanation:
+    """The state of a run, for people."""
+    commands = commands or Commands(tenant=run.tenant)
+    found = _STATES[run.state](run, now, commands)
+    if run.cancel and not run.state.ended:
+        reason = f": {visible(run.cancel_reason)}" if run.cancel_reason else ""
+        asked = f"it was {run.cancel}{reason}; it ends as soon as nothing of it is running or in doubt"
+        return Explanation(found.because, (asked, *found.details), found.ways)
+    return found
+
+
+def _queued(run: Run, now: float, commands: Commands) -> Explanation:
+    return Explanation(
+        "waits for a worker to start it" + _later(run, now),
+        tuple(_last_error(run)),
+        (_worker(run), _cancel(run, commands)),
+    )
+
+
+def _ready(run: Run, now: float, commands: Commands) -> Explanation:
+    details = [*_last_error(run)]
+    if run.waiter is not None and run.waiter.until > now:
+        details.append(f"its caller ({visible(run.waiter.owner)}) still waits for it and will run it")
+    return Explanation(
+        "everything is decided; it waits for a worker to go on" + _later(run, now),
+        tuple(details),
+        (_worker(run), _cancel(run, commands)),
+    )
+
+
+def _active(run: Run, now: float, commands: Commands) -> Explanation:
+    if run.lease is None:
+        return Explanation("is being driven")
+    owner, until = visible(run.lease.owner), when(run.lease.until)
+    if run.lease.until <= now:
+        because = f"its worker ({owner}) has been silent past its lease, which ended at {until}; it counts as dead"
+        return Explanation(because, _executing(run), (_worker(run), _cancel(run, commands)))
+    because = f"is being driven by {owner}, whose lease lasts until {until} unless renewed"
+    return Explanation(because, _executing(run), (_cancel(run, commands),))
+
+
+def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
+    details, ways = [], []
+    for approval in run.approvals:
+        message = Message.of(approval)
+        over = approval.deadline is not None and approval.deadline <= now
+        until = "its deadline has passed, a worker will expire it" if over else f"until {message.deadline}"
+        details.append(f"{message.id} {message.tool}: asks {message.stage}; {until}")
+        ways.append(commands.line("inbox show", approval.id))
+    people = "1 decision" if len(details) == 1 else f"{len(details)} decisions"
+    return Explanation(f"waits for {people}", tuple(details), (*ways, _cancel(run, commands)))
+
+
+def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
+    detail = (visible(run.blocked_detail),) if run.blocked_detail else ()
+    if run.blocked not in ("", UNKNOWN):
+        because = f"stands still until an operator acts: {visible(run.blocked)}"
+        return Explanation(because, detail, (_cancel(run, commands),))
+    doubts = tuple(_doubt(run, call) for call in run.having(CallState.UNKNOWN))
+    ways = (
+        "a late result of the same worker settles the doubt by itself",
+        "find out on the other side whether it happened; nothing will run the call again meanwhile",
+        f"{_cancel(run, commands)} (no further call starts; the doubt stays on record)",
+    )
+    because = "a call was started and nobody recorded a result: it may or may not have happened"
+    return Explanation(because, (*detail, *doubts), ways)
+
+
+def _doubt(run: Run, call: Call) -> str:
+    last = call.attempts[-1] if call.attempts else None
+    started = f"started at {when(last.at)} by {visible(last.owner)}" if last else "started"
+    tries = f", attempt {len(call.attempts)}" if len(call.attempts) > 1 else ""
+    key = f", idempotency key {visible(call.idem_key)}" if call.idem_key else ""
+    return f"{visible(approval_id(run.id, call.n))} {visible(call.tool)}: {started}{tries}{key}"
+
+
+def _dead(run: Run, now: float, commands: Commands) -> Explanation:
+    because = f"was given up after {run.attempts} tries that came nowhere"
+    detail = visible(run.blocked_detail) or "the workers died without a word"
+    return Explanation(because, (detail,), (_cancel(run, commands),))
+
+
+def _ended(run: Run, now: float, commands: Commands) -> Explanation:
+    at = f" at {when(run.ended)}" if run.ended is not None else ""
+    why = f": {visible(run.error)}" if run.error else ""
+    return Explanation(f"ended{at}{why}")
+
+
+_STATES = {
+    RunState.QUEUED: _queued,
+    RunState.READY: _ready,
+    RunState.ACTIVE: _active,
+    RunState.WAITING: _waiting,
+    RunState.BLOCKED: _blocked,
+    RunState.DEAD: _dead,
+    RunState.COMPLETED: _ended,
+    RunState.FAILED: _ended,
+    RunState.CANCELLED: _ended,
+}
+
+
+def _executing(run: Run) -> tuple[str, ...]:
+    calls = run.having(CallState.EXECUTING)
+    return tuple(f"{visible(approval_id(run.id, call.n))} {visible(call.tool)} is running" for call in calls)
+
+
+def _later(run: Run, now: float) -> str:
+    return f"; not before {when(run.not_before)}" if run.not_before > now else ""
+
+
+def _last_error(run: Run) -> Iterator[str]:
+    if run.error:
+        yield f"try {run.attempts} of {run.max_attempts} failed: {visible(run.error)}"
+    elif run.attempts:
+        yield f"{run.attempts} of {run.max_attempts} tries came nowhere"
+
+
+def _worker(run: Run) -> str:
+    knows = f"a process that registers agent {visible(run.agent)}" if run.agent else "the process that has the function"
+    return f"governor-agents worker APP:GOVERNOR  ({knows})"
+
+
+def _cancel(run: Run, commands: Commands) -> str:
+    return commands.line("runs cancel", run.id)
+
+
+def after_decision(approval: Approval, run: Run) -> str:
+    """What follows from a decision that was just counted: is more needed, does the run go on?"""
+    call = next((call for call in run.calls if call.n == approval.call.n), None)
+    if call is not None and call.state is CallState.PENDING:
+        return f"more approvals are needed: {Message.of(Approval(run, call)).stage}"
+    if run.approvals:
+        return f"the run waits for {len(run.approvals)} more"
+    if run.state is RunState.READY:
+        return "a worker goes on with the run"
+    return f"the run is {run.status}"

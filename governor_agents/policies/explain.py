@@ -1,0 +1,62 @@
+"""Which rules match a call, which do not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.verdicts import Outcome
+from governor_agents.policies.conditions import ConditionFailed, Facts
+from governor_agents.policies.python import PythonPolicy
+from governor_agents.policies.rules import BoundRule, RuleList
+
+Result = Literal["matched", "not matched", "failed", "abstained"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What one rule or Python policy makes of a call. ``where`` is file and line; ``outcome`` what it would say."""
+
+    policy: str
+    where: str
+    result: Result
+    outcome: Outcome | None
+    why: str
+
+
+def explain_list(rules: RuleList, call: ToolCall, tool: Tool) -> Iterable[Explained]:
+    """One entry for each rule, in order, whether or not an earlier one decides."""
+    facts = Facts(call, tool)
+    touching = {id(bound) for part in rules.touching(call.tool) for bound in part}
+    for bound in rules.rules:
+        yield _explain(bound, facts, id(bound) in touching)
+
+
+def _explain(bound: BoundRule, facts: Facts, touches: bool) -> Explained:
+    rule = bound.rule
+
+    def told(result: Result, why: str, outcome: Outcome = rule.then) -> Explained:
+        return Explained(bound.verdict.policy, bound.where, result, outcome, why)
+
+    unfit = bound.applies(facts.call) if touches else "tool"
+    if unfit:
+        return told("not matched", f"{unfit} is none of {', '.join(getattr(rule, unfit))}")
+    if bound.condition is None:
+        return told("matched", "it has no condition")
+    try:
+        holds = bound.condition.holds(facts)
+    except ConditionFailed as why:
+        return told("failed", str(why), "require_approval")
+    return told("matched" if holds else "not matched", f"{bound.condition.text} is {str(holds).lower()}")
+
+
+def explain_python(policy: PythonPolicy, call: ToolCall, tool: Tool) -> Iterable[Explained]:
+    """One entry: what the policy says."""
+    said = policy.opinions(call, tool)
+    if not said:
+        yield Explained(policy.name, "python", "abstained", None, "it says nothing")
+    for verdict in said:
+        failed = verdict.code == "policy_error"
+        yield Explained(verdict.policy, "python", "failed" if failed else "matched", verdict.outcome, verdict.reason)

@@ -1,0 +1,250 @@
+"""The policy file: every key, what it may hold, and one line for each thing that is wrong.
+
+.. code-block:: yaml
+
+    version: 1
+    approvals: {channels: [terminal], deadline: 24h, approvers: [group:operators]}
+    groups:
+      operators: [ops@example.com, local:alice]
+    tools:
+      lookup_order: {read_only: true}
+    rules:
+      - {name: small refunds, tool: refund, when: call.args.amount <= 50, then: allow}
+      - {name: refunds, tool: refund, then: require_approval}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from governor_agents.core.calls import Tool
+from governor_agents.errors import ConfigError, PolicyFileError
+from governor_agents.policies.asks import Defaults, stage
+from governor_agents.policies.document import MAX_BYTES, Node, Problem, parse
+from governor_agents.policies.groups import Groups, check_approver
+from governor_agents.policies.readers import RULE_READERS, TERM_READERS, TOOL_READERS, Reader, at, each, scalar, version
+from governor_agents.policies.rules import Rule, RuleList, version_of
+from governor_agents.policies.values import GROUP, approver, count, one_line, seconds, suggestion, text
+
+_Found = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text to read. ``name`` stands in verdicts, ``path`` in messages."""
+
+    name: str
+    path: str
+    text: str
+
+
+class _File:
+    """Reads one file section by section and collects what is wrong with it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.problems: list[tuple[int, str]] = []
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self._known: Mapping[str, object] = {}
+        self._sections: dict[str, Node] = {}
+        self._root = Node(1, {})
+        self._approvers = each(self._approver)
+        try:
+            self._root = parse(source.text)
+        except Problem as problem:
+            self.problems.append((problem.line, str(problem)))
+            return
+        keep: Reader = lambda node: node  # noqa: E731
+        sections = dict.fromkeys(("approvals", "groups", "tools", "rules"), keep)
+        found = self._fields(self._root, sections | {"version": scalar(version)}, "the file", ("version",))
+        self._sections = {name: node for name, node in found.items() if isinstance(node, Node)}
+
+    def _fields(self, node: Node, readers: Mapping[str, Reader], what: str, needs: Sequence[str] = ()) -> _Found:
+        """What could be read of a mapping; the rest is noted as problems."""
+        found: _Found = {}
+        if not isinstance(node.value, dict):
+            self.problems.append((node.line, f"{what} must be a mapping, written like key: value"))
+            return found
+        for key, item in node.value.items():
+            read = readers.get(key)
+            if read is None:
+                self.problems.append((node.lines[key], f"unknown key {one_line(key, 40)!r}{suggestion(key, readers)}"))
+                continue
+            try:
+                found[key] = at(item, read)
+            except Problem as problem:
+                self.problems.append((problem.line, f"{key}: {problem}"))
+        missing = [key for key in needs if key not in node.value]
+        self.problems.extend((node.line, f"{what} has no {key!r}") for key in missing)
+        return found
+
+    def _entries(self, section: str) -> Iterable[tuple[str, int, Node]]:
+        """Name, line and value of each entry of a section that is a mapping from names."""
+        node = self._sections.get(section)
+        if node is None:
+            return
+        if not isinstance(node.value, dict):
+            self.problems.append((node.line, f"{section} must be a mapping from names, written like name: ..."))
+            return
+        for name, item in node.value.items():
+            try:
+                yield text(name, f"a name under {section}"), node.lines[name], item
+            except ConfigError as error:
+                self.problems.append((node.lines[name], str(error)))
+
+    def read_groups(self) -> None:
+        """The groups, without a look at which others they name."""
+        member = each(scalar(approver))
+        for name, line, node in self._entries("groups"):
+            try:
+                self.groups[name] = at(node, member) if node.value != [] else ()
+            except Problem as problem:
+                self.problems.append((problem.line, f"group {name}: {problem}"))
+            if name.startswith(GROUP):
+                self.problems.append(
+                    (line, f"write {name.removeprefix(GROUP)!r} here; {GROUP} is for where it is named")
+                )
+
+    def check_groups(self, known: dict[str, tuple[str, ...]]) -> None:
+        """Make the groups of all files known to this one; note members and names that do not fit."""
+        self._known = known
+        for name, line, node in self._entries("groups"):
+            if set(known.get(name, ())) != set(self.groups.get(name, ())):
+                self.problems.append((line, f"group {name!r} has other people in another file"))
+            for item in node.value if isinstance(node.value, list) else ():
+                try:
+                    at(item, self._approver)
+                except Problem as problem:
+                    self.problems.append((problem.line, f"group {name}: {problem}"))
+        self.problems[:] = dict.fromkeys(self.problems)
+
+    def blame_groups(self, cycle: str) -> None:
+        """Note that groups hold one another, at the first group of this file that does."""
+        lines = [line for name, line, _ in self._entries("groups") if repr(name) in cycle]
+        self.problems.extend((line, cycle) for line in lines[:1])
+
+    def _approver(self, node: Node) -> str:
+        name: str = scalar(approver)(node)
+        check_approver(name, self._known)
+        return name
+
+    def _stages(self, node: Node) -> Any:
+        readers = {"approvers": self._approvers, "quorum": scalar(count), "within": scalar(seconds)}
+
+        def read(item: Node) -> Any:
+            found = self._fields(item, readers, "a stage", ("approvers",))
+            return stage(found.get("approvers", ()), found.get("quorum", 1), found.get("within"))
+
+        return each(read)(node)
+
+    def _rule(self, node: Node) -> Rule | None:
+        before = len(self.problems)
+        readers = RULE_READERS | {"approvers": self._approvers, "stages": self._stages}
+        found = self._fields(node, readers, "a rule", ("name", "tool", "then"))
+        if len(self.problems) > before:
+            return None
+        try:
+            return Rule(**found, line=node.line)
+        except ConfigError as error:
+            named = next((key for key in found if repr(key) in str(error)), "")
+            self.problems.append((node.lines.get(named, node.line), str(error)))
+            return None
+
+    def rules(self) -> list[Rule]:
+        """The rules in order, those that could be read."""
+        node = self._sections.get("rules")
+        if node is None:
+            return []
+        if not isinstance(node.value, list):
+            self.problems.append((node.line, "rules must be a list, each rule beginning with - name: ..."))
+            return []
+        found: dict[str, Rule] = {}
+        for rule in filter(None, map(self._rule, node.value)):
+            first = found.setdefault(rule.name, rule)
+            if first is not rule:
+                twice = f"two rules are named {rule.name!r}; the first is on line {first.line}"
+                self.problems.append((rule.line, twice))
+        return list(found.values())
+
+    def tools(self) -> dict[str, Tool]:
+        """What is declared of tools."""
+        return {name: Tool(name, **self._fields(node, TOOL_READERS, name)) for name, _, node in self._entries("tools")}
+
+    def defaults(self) -> Defaults:
+        """The section ``approvals``."""
+        node = self._sections.get("approvals")
+        readers = TERM_READERS | {"approvers": self._approvers}
+        return Defaults(**self._fields(node, readers, "approvals")) if node is not None else Defaults()
+
+    def rule_list(self, groups: Groups) -> RuleList:
+        """The whole file, as far as it could be read."""
+        return RuleList(
+            self.rules(),
+            name=self.source.name,
+            source=self.source.path,
+            version=version_of(self._root.plain()),
+            defaults=self.defaults(),
+            groups=groups.members,
+            tools=self.tools(),
+        )
+
+    def lines(self) -> list[str]:
+        """The problems, one line each, in the order of the file."""
+        problems = sorted(dict.fromkeys(self.problems), key=lambda problem: problem[0])
+        return [f"{self.source.path}:{line}: {what}" for line, what in problems]
+
+
+def _stop_on_problems(files: Iterable[_File]) -> None:
+    lines = [line for file in files for line in file.lines()]
+    if lines:
+        raise PolicyFileError(errors=lines)
+
+
+def _all_groups(files: Sequence[_File]) -> Groups:
+    known: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        file.read_groups()
+        known = file.groups | known
+    for file in files:
+        file.check_groups(known)
+    if any(file.problems for file in files):
+        return Groups({})
+    try:
+        return Groups(known)
+    except ConfigError as error:
+        for file in files:
+            file.blame_groups(str(error))
+        return Groups({})
+
+
+def read(sources: Sequence[Source]) -> list[RuleList]:
+    """The files as lists of rules. Groups are shared among them. Raises `PolicyFileError` for the first problem."""
+    files = [_File(source) for source in sources]
+    groups = _all_groups(files)
+    lists = [file.rule_list(groups) for file in files]
+    _stop_on_problems(files)
+    return lists
+
+
+def _load(path: str | PathLike[str], name: str) -> Source:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        return Source(name, str(path), data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyFileError(errors=[f"{path}:{line}: the file is not UTF-8"]) from None
+    except (OSError, ValueError) as error:
+        raise PolicyFileError(errors=[f"{path}: {getattr(error, 'strerror', None) or error}"]) from None
+
+
+def read_files(paths: Sequence[str | PathLike[str]]) -> list[RuleList]:
+    """The files under these paths. Raises `PolicyFileError`."""
+    short = [Path(path).name for path in paths]
+    # A file is named by its last part in verdicts, so that they are the same on every machine.
+    names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
+    return read([_load(path, name) for path, name in zip(paths, names, strict=True)])

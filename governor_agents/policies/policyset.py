@@ -1,0 +1,153 @@
+"""All policies together: one verdict for each call, whatever happens.
+
+==============================================  ======================================================================
+of the policies                                 the set says
+==============================================  ======================================================================
+one denies                                      deny
+one or more ask                                 ask; their approvers add up as stages (see `strictest`)
+one allows, nobody asks or denies               allow
+all abstain, the tool is ``read_only``          allow (``read_only``)
+all abstain, the tool is known                  ask the default approvers (``default``); without any: deny
+                                                (``no_approvers``)
+all abstain, the tool is unknown                the same, code ``unknown_tool``
+one raises, or answers with what is no verdict  that one asks the default approvers (``policy_error``), or denies
+an ask that nobody could ever approve           deny (``no_approvers``)
+==============================================  ======================================================================
+
+A file is one policy here; how its rules become one answer stands in `governor_agents.policies.rules`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.verdicts import Policy, PolicyCallable, Verdict
+from governor_agents.policies.asks import Defaults
+from governor_agents.policies.explain import Explained, explain_list, explain_python
+from governor_agents.policies.joined import Joined, Part, join
+from governor_agents.policies.python import PythonPolicy
+from governor_agents.policies.rules import Rule, RuleList
+from governor_agents.policies.strictest import strictest
+
+log = logging.getLogger(__name__)
+
+AnyPolicy = RuleList | Rule | Policy | PolicyCallable
+"""What a policy set is made of."""
+
+
+def _part(policy: AnyPolicy | PythonPolicy) -> Part:
+    if isinstance(policy, (RuleList, PythonPolicy)):
+        return policy
+    return RuleList([policy]) if isinstance(policy, Rule) else PythonPolicy(policy)
+
+
+class PolicySet:
+    """Decides about calls. ``policies`` are files (`RuleList`), `Rule` objects, `Policy` objects, plain callables.
+
+    ``tools`` declares tools by name or glob, before what the files declare; ``default`` goes before the files'
+    ``approvals``; ``groups`` adds groups of approvers for Python policies. A group and a tool mean the same in the
+    whole set. Raises `ConfigError` (`PolicyFileError` with file and line) for what contradicts itself or asks nobody.
+    Usable from any thread.
+    """
+
+    def __init__(
+        self,
+        policies: Iterable[AnyPolicy | PythonPolicy] = (),
+        *,
+        tools: Mapping[str, Tool] | None = None,
+        default: Defaults | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._tools = dict(tools or {})
+        self._default = default
+        self._groups = dict(groups or {})
+        # Replaced as a whole by add_rule, so that an evaluation sees one state of it.
+        self._joined = self._join([_part(policy) for policy in policies])
+
+    def _join(self, parts: Sequence[Part]) -> Joined:
+        return join(parts, self._tools, self._default, self._groups)
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Self:
+        """The policies of one YAML file. Raises `PolicyFileError`, one line with file and line number."""
+        return cls.from_files(path)
+
+    @classmethod
+    def from_files(cls, *paths: str | PathLike[str]) -> Self:
+        """The policies of several files, which may use one another's groups. Raises `PolicyFileError`."""
+        from governor_agents.policies.file import read_files
+
+        return cls(read_files(paths))
+
+    @classmethod
+    def from_text(cls, text: str, name: str = "policy.yaml") -> Self:
+        """The policies of a YAML text; ``name`` stands for the file's. Raises `PolicyFileError`."""
+        from governor_agents.policies.file import Source, read
+
+        return cls(read([Source(name, name, text)]))
+
+    def with_policies(self, *policies: AnyPolicy) -> Self:
+        """A new set with more policies. Raises `ConfigError`."""
+        parts = [*self._joined.parts, *map(_part, policies)]
+        return type(self)(parts, tools=self._tools, default=self._default, groups=self._groups)
+
+    def add_rule(self, **rule: Any) -> None:
+        """Add a rule, given by the fields of `Rule`, as a policy of its own. Raises `ConfigError`."""
+        self._joined = self._join([*self._joined.parts, RuleList([Rule(**rule)])])
+
+    @property
+    def version(self) -> str:
+        """16 hex digits that change when any of the files or rules changes (Python code is not looked into)."""
+        return self._joined.version
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of approvers, as written."""
+        return self._joined.groups.members
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """What is declared of tools, by name or glob."""
+        return self._joined.tools.declared
+
+    def people(self, approvers: Iterable[str]) -> tuple[str, ...]:
+        """The people whom ids and ``group:NAME`` mean: sorted, each once. Raises `ConfigError`."""
+        return self._joined.groups.people(approvers)
+
+    def tool(self, name: str) -> Tool:
+        """What is declared of a tool; ``known`` is False when nothing is."""
+        return self._joined.tools.get(name)
+
+    def evaluate(self, call: ToolCall, tool: Tool | None = None) -> Verdict:
+        """The verdict on a call; ``tool`` when the caller knows more than is declared. Never raises."""
+        joined = self._joined
+        try:
+            known = joined.tools.get(call.tool) if tool is None else tool
+            said: list[Verdict] = []
+            for part in joined.parts:
+                opinions = part.opinions(call, known)
+                if opinions:
+                    said.extend(opinions)
+            if said:
+                return strictest([joined.settled(verdict) for verdict in said])
+            if known.read_only is True:
+                return joined.read_only
+            return joined.unsaid if known.known else joined.unknown_tool
+        except Exception:
+            log.exception("the policies could not be evaluated")
+            return joined.failure
+
+    def explain(self, call: ToolCall, tool: Tool | None = None) -> list[Explained]:
+        """What each rule and Python policy makes of a call, in order; `evaluate` tells what comes of it."""
+        known = self.tool(call.tool) if tool is None else tool
+        found: list[Explained] = []
+        for part in self._joined.parts:
+            if isinstance(part, RuleList):
+                found.extend(explain_list(part, call, known))
+            else:
+                found.extend(explain_python(part, call, known))
+        return found

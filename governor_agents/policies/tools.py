@@ -1,0 +1,40 @@
+"""What is declared of tools, by name or glob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from governor_agents.core.calls import Tool
+from governor_agents.errors import ConfigError
+from governor_agents.policies.values import is_glob, matcher, text
+
+MAX_CACHED = 1_024
+"""Tool names that are remembered; names come from models, so there may be any number."""
+
+
+class Tools:
+    """Looks tools up: an exact name before a glob, globs in their order. One entry holds, nothing is inherited."""
+
+    def __init__(self, declared: Mapping[str, Tool]) -> None:
+        self.declared = dict(declared)
+        for name, tool in self.declared.items():
+            text(name, "the name of a tool")
+            if not isinstance(tool, Tool):
+                raise ConfigError(f"tool {name!r} must be a Tool, not {type(tool).__name__}")
+        self._globs = [(matcher([name]), tool) for name, tool in self.declared.items() if is_glob(name)]
+        self._cache: dict[str, Tool] = {}
+
+    def get(self, name: str) -> Tool:
+        """The tool under this name; one that is not ``known`` when nothing is declared of it."""
+        found = self._cache.get(name)
+        if found is None:
+            found = self._find(name)
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[name] = found
+        return found
+
+    def _find(self, name: str) -> Tool:
+        declared = self.declared.get(name) or next((tool for fits, tool in self._globs if fits(name)), None)
+        return replace(declared, name=name) if declared is not None else Tool(name, known=False)

@@ -1,0 +1,141 @@
+"""The small values a policy is made of: durations, ids of people, globs, lines of text.
+
+Each function takes what a user wrote and returns the value, or raises `ConfigError` with a message that says what is
+wrong and how to mend it. The file reader puts file and line in front of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from governor_agents.errors import ConfigError
+
+MAX_SECONDS = 3660 * 86_400.0
+"""Longest duration a policy may name, in seconds (ten years)."""
+
+MAX_NAME = 200
+"""Longest name, glob or id of a person, in characters."""
+
+GROUP = "group:"
+
+_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
+_UNITS = (86_400, 3_600, 60, 1)
+_TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` when something known is close, otherwise the list of what is known."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(names))}" if names else ""
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Text fit for one line of a message: control and format characters escaped, cut at ``limit`` characters."""
+    words = " ".join(str(text).split())
+    shown = "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in words[:limit])
+    return shown + "..." if len(words) > limit else shown
+
+
+def seconds(value: object) -> float:
+    """A duration in seconds, from a number of seconds or from ``1d``, ``4h``, ``1h30m``, ``90s``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ConfigError(f"a duration is written like 90s, 30m, 4h, 1h30m, 1d or a number of seconds, not {value!r}")
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value) if value else None
+        if found is None:
+            raise ConfigError(f"{one_line(value, 40)!r} is no duration; write it like 90s, 30m, 4h, 1h30m or 1d")
+        value = sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS, strict=True))
+    if not (math.isfinite(value) and 0 < value <= MAX_SECONDS):
+        raise ConfigError("a duration must be longer than zero and at most 3660d")
+    return float(value)
+
+
+def text(value: object, what: str = "this") -> str:
+    """A non-empty, printable text of one line."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} must be text, not {value!r}")
+    if not value.strip() or len(value) > MAX_NAME or not value.isprintable():
+        raise ConfigError(f"{what} must be one line of printable text, at most {MAX_NAME} characters")
+    return value
+
+
+def reason_text(value: object) -> str:
+    """What people are told: any text of at most 2000 characters."""
+    if not isinstance(value, str) or len(value) > 2_000:
+        raise ConfigError("a reason is text of at most 2000 characters")
+    return value
+
+
+def flag(value: object) -> bool:
+    """True or False; nothing that merely looks like it."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"must be true or false, not {value!r}")
+    return value
+
+
+def count(value: object) -> int:
+    """A whole number from 1 to 1000."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+        raise ConfigError(f"must be a whole number from 1 to 1000, not {value!r}")
+    return value
+
+
+def choice(value: object, known: Sequence[str]) -> str:
+    """One of the known words."""
+    if value not in known or not isinstance(value, str):
+        raise ConfigError(f"must be one of {', '.join(known)}, not {one_line(value, 40)!r}")
+    return value
+
+
+def person_id(id: str) -> str:
+    """The one form of a person's id, for policies and for whoever proves an identity.
+
+    Ids are compared exactly. Only e-mail addresses (an ``@`` and no ``scheme:``) are lower-cased, and only A to Z:
+    full Unicode lower-casing would make other people's look-alike addresses (a Kelvin sign for a ``k``) equal.
+    """
+    return id.translate(_TO_LOWER) if "@" in id and ":" not in id else id
+
+
+def approver(value: object) -> str:
+    """An id of a person in its one form, or ``group:NAME``."""
+    if not isinstance(value, str):
+        raise ConfigError(f"an approver is an id in quotes or group:NAME, not {value!r}")
+    bad = not value or len(value) > MAX_NAME or not value.isprintable() or any(c.isspace() for c in value)
+    if bad or value == GROUP:
+        raise ConfigError(f"{one_line(value, 40)!r} is no id; write ops@example.com, local:alice or group:NAME")
+    if any(c in value for c in "*?"):
+        raise ConfigError(f"{value!r} is no id; approvers are named one by one or as a group, never by a pattern")
+    return value if value.startswith(GROUP) else person_id(value)
+
+
+def listed(value: object, what: str, read: Callable[[object], str]) -> tuple[str, ...]:
+    """A list of texts; a single text stands for a list of one."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple, set, frozenset)):
+        raise ConfigError(f"{what} must be a list, not {value!r}")
+    return tuple(read(item) for item in items)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether the text has ``*``, ``?`` or ``[`` in it."""
+    return any(c in pattern for c in "*?[")
+
+
+def globs(value: object, what: str) -> tuple[str, ...]:
+    """One glob or a list of them, at least one."""
+    found = listed(value, what, lambda item: text(item, what))
+    if not found:
+        raise ConfigError(f"{what} must name at least one pattern; write '*' for all")
+    return found
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], object]:
+    """A function that says whether a whole text matches one of the globs; upper and lower case differ."""
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match

@@ -1,0 +1,209 @@
+"""Runs in a store: load one, apply a pure transition, compare-and-set, and again when somebody else was faster.
+
+Every method runs on the governor loop. A transition that loses is applied anew to what stands now, so it sees every
+earlier decision; each write carries an op id, so a write whose answer was lost is recognised and not made twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from governor_agents.audit import chain
+from governor_agents.core.calls import sha256
+from governor_agents.core.codec import decode_calls, decode_run, encode_calls, encode_run
+from governor_agents.core.driving import Closed, closing
+from governor_agents.core.ports import Blob, Record, Store
+from governor_agents.core.records import Call, Change, Run
+from governor_agents.core.settling import due, pending_flag
+from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
+
+Step = Callable[[Run, float], Change]
+
+UNANSWERED = 5
+"""How often a write is sent again, under its op id, when the store did not answer."""
+
+
+def blob(data: bytes) -> Blob:
+    """Content under its SHA-256."""
+    return Blob(sha256(data), data)
+
+
+def to_record(run: Run, v: int) -> Record:
+    """A run as the store keeps it."""
+    index = {
+        "state": run.state.value,
+        "agent": run.agent,
+        "requester": run.requester,
+        "conversation": run.conversation,
+        "pending": pending_flag(run),
+    }
+    return Record("run", run.tenant, run.id, encode_run(run), index, due(run), v)
+
+
+class Runs:
+    """The runs of one tenant in one store."""
+
+    def __init__(self, store: Store, tenant: str) -> None:
+        self.store = store
+        self.tenant = tenant
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._known: dict[str, tuple[int, Run]] = {}
+
+    @asynccontextmanager
+    async def _alone(self, id: str) -> AsyncIterator[None]:
+        """One transition of a run at a time in this process: fewer lost compare-and-sets."""
+        lock, users = self._locks.get(id, (asyncio.Lock(), 0))
+        self._locks[id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[id]
+            if users == 1:
+                del self._locks[id]
+            else:
+                self._locks[id] = (lock, users - 1)
+
+    async def now(self) -> float:
+        """The store's clock."""
+        return await self.store.now()
+
+    async def create(self, change: Change, now: float, blobs: Sequence[Blob] = ()) -> Run:
+        """Write a new run. Raises `Fenced` when a run of this id exists already."""
+        run, events = chain.append(change.run, change.events, now)
+        op = secrets.token_hex(8)
+        record = to_record(run, 0)
+        answer = await _answered(lambda: self.store.insert(record, op=op, events=events, blobs=blobs))
+        if not answer.won:
+            raise Fenced(f"a run {run.id} exists already")
+        self._remember(answer.v, run)
+        return run
+
+    async def get(self, id: str) -> Run:
+        """The run as it stands. Raises `NotFound`."""
+        return (await self._load(id))[1]
+
+    async def find(self, id: str) -> Run | None:
+        """The run as it stands, or None."""
+        record = await self.store.load("run", self.tenant, id)
+        return None if record is None else decode_run(record.body)
+
+    async def _load(self, id: str) -> tuple[int, Run]:
+        record = await self.store.load("run", self.tenant, id)
+        if record is None:
+            raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
+        return record.v, decode_run(record.body)
+
+    async def change(
+        self, id: str, step: Step, *, blobs: Sequence[Blob] = (), not_after: float | None = None, fresh: bool = True
+    ) -> Change:
+        """Apply a transition and make it durable. Whatever ``step`` raises, nothing is written.
+
+        ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old.
+        Raises `NotFound`; `Fenced` when ``not_after`` has passed.
+        """
+        async with self._alone(id):
+            op = secrets.token_hex(8)
+            v, run = (self._known.get(id) or await self._load(id)) if not fresh else await self._load(id)
+            while True:
+                now = await self.store.now()
+                try:
+                    change = step(run, now)
+                except Exception:
+                    if not fresh:  # an old copy may refuse what the record as it stands allows
+                        fresh, (v, run) = True, await self._load(id)
+                        continue
+                    raise
+                if change.run is run:
+                    return change
+                written, events = chain.append(change.run, change.events, now)
+                record = to_record(written, v)
+                answer = await _answered(
+                    lambda record=record, events=events: self.store.swap(  # type: ignore[misc]
+                        record, op=op, events=events, blobs=blobs, not_after=not_after
+                    )
+                )
+                if answer.won:
+                    self._remember(answer.v, written)
+                    return Change(written, change.events)
+                if answer.late:
+                    raise Fenced(f"the lease on run {id} ran out before the write")
+                if answer.current is None:
+                    raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
+                fresh, v, run = True, answer.current.v, decode_run(answer.current.body)
+
+    def known(self, id: str) -> Run | None:
+        """The run as this process wrote it last; perhaps old, which a compare-and-set would tell."""
+        known = self._known.get(id)
+        return known[1] if known else None
+
+    def _remember(self, v: int, run: Run) -> None:
+        self._known.pop(run.id, None)
+        if not run.state.ended:
+            self._known[run.id] = (v, run)
+            if len(self._known) > 256:
+                del self._known[next(iter(self._known))]
+
+    async def due(
+        self, limit: int = 100, after: tuple[float, str] | None = None
+    ) -> list[tuple[Record, Run | Exception]]:
+        """Runs that somebody must look at now, oldest first; an unreadable one comes with its error."""
+        found: list[tuple[Record, Run | Exception]] = []
+        for record in await self.store.due("run", self.tenant, limit=limit, after=after):
+            try:
+                found.append((record, decode_run(record.body)))
+            except (SnapshotError, StoreTooNew) as error:
+                found.append((record, error))
+        return found
+
+    async def select(self, where: dict[str, str] | None = None, *, limit: int = 100, after: str = "") -> list[Run]:
+        """Runs by index fields, by id."""
+        records = await self.store.list("run", self.tenant, where, limit=limit, after=after)
+        return [decode_run(record.body) for record in records]
+
+    async def events(self, id: str) -> list[dict[str, Any]]:
+        """The whole audit trail of a run."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.store.events("run", self.tenant, id, after=len(found))
+            found += chain.read(page)
+            if not page:
+                return found
+
+    async def blob(self, id: str) -> bytes:
+        """Content by its digest, checked. Raises `SnapshotError` when it is missing or changed."""
+        data = await self.store.blob(self.tenant, id)
+        if data is None:
+            raise SnapshotError(f"the store has lost the content {id[:12]}")
+        if sha256(data) != id:
+            raise SnapshotError(f"the content {id[:12]} was changed in the store")
+        return data
+
+    async def all_calls(self, run: Run) -> tuple[Call, ...]:
+        """Every call of a run, those of closed generations too, by number."""
+        calls = [call for id in run.closed for call in decode_calls(await self.blob(id))]
+        return tuple(sorted((*calls, *run.calls), key=lambda call: call.n))
+
+
+def closing_blob(run: Run) -> tuple[Closed, Blob] | None:
+    """Where the next pause puts the calls that are over, and the content; None when there are none."""
+    calls = closing(run)
+    if not calls:
+        return None
+    content = blob(encode_calls(calls))
+    return Closed(content.id, frozenset(call.n for call in calls)), content
+
+
+async def _answered(write: Callable[[], Any]) -> Any:
+    """Send a write until the store answers; its op id makes that safe."""
+    for left in reversed(range(UNANSWERED)):
+        try:
+            return await write()
+        except StoreUnavailable:
+            if not left:
+                raise
+            await asyncio.sleep(0.05 * (UNANSWERED - left))

@@ -1,0 +1,69 @@
+"""Stores, opened by URL: ``sqlite:///governor.db``, ``memory://``, and whatever plug-ins add.
+
+A plug-in registers its class under the entry point group ``governor_agents.stores``; the name is the URL's scheme, the
+class is called with the URL and the options. The names of this package are looked up in its own table first: it works
+without being installed, and no other distribution can slip itself in as the keeper of your approvals.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from governor_agents.core.ports import Store
+from governor_agents.errors import ConfigError, MissingExtra
+
+__all__ = ["default_url", "open_store"]
+
+GROUP = "governor_agents.stores"
+BUILT_IN = {
+    "memory": "governor_agents.stores.memory:MemoryStore",
+    "sqlite": "governor_agents.stores.sqlite:SQLiteStore",
+}
+
+
+def default_url() -> str:
+    """``$GOVERNOR_STORE``, else ``sqlite:///governor.db``."""
+    return os.environ.get("GOVERNOR_STORE") or "sqlite:///governor.db"
+
+
+def open_store(url: str, **options: Any) -> Store:
+    """The store behind a URL, not yet opened. ``options`` go to the driver (``clock`` for the stores of one machine).
+
+    Raises `ConfigError` for a URL that no driver knows, `MissingExtra` when the driver's library is not installed.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or not scheme:
+        # The URL itself may hold a password, so only its scheme is ever shown.
+        raise ConfigError(f"a store URL looks like sqlite:///governor.db; known schemes: {', '.join(_known())}")
+    driver = _load(scheme, BUILT_IN.get(scheme) or _plugged_in(scheme))
+    store: Store = driver(url, **options)
+    return store
+
+
+def _known() -> list[str]:
+    return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def _plugged_in(scheme: str) -> EntryPoint:
+    for entry in entry_points(group=GROUP):
+        if entry.name == scheme:
+            return entry
+    raise ConfigError(f"no store is called {scheme}://; known schemes: {', '.join(_known())}")
+
+
+def _load(scheme: str, target: str | EntryPoint) -> Any:
+    try:
+        if isinstance(target, EntryPoint):
+            return target.load()
+        module, _, name = target.partition(":")
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = error.name or "a library"
+        if missing.partition(".")[0] == "governor_agents":
+            raise
+        raise MissingExtra(
+            f"{scheme}:// stores need {missing}, which is not installed: pip install 'governor-agents[{scheme}]'"
+        ) from error

@@ -1,0 +1,135 @@
+"""The built-in loop: wait for due work, do it, several runs at a time, until told to stop.
+
+Agents run in the loop of whoever calls `Worker.run`. A wake-up is a hint; what is due in the store is the truth, and
+it is looked at every second in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from governor_agents.core.ports import Record
+from governor_agents.core.records import Run
+from governor_agents.errors import GovernorError, StoreError
+from governor_agents.governor import Governor
+from governor_agents.worker.steps import step
+
+log = logging.getLogger("governor_agents.worker")
+
+LOOK = 1.0
+"""Seconds between two looks at the store when nothing wakes the worker."""
+
+PAGE = 100
+
+
+class Worker:
+    """Works for one or more governors (tenants). ``concurrency`` bounds the runs driven at a time."""
+
+    def __init__(self, *governors: Governor, concurrency: int = 4, drain: float = 30.0) -> None:
+        self._governors: Sequence[Governor] = governors
+        self._free = asyncio.Semaphore(concurrency)
+        self._drain = drain
+        self._busy: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        self._passed_over: dict[tuple[str, str], int] = {}
+        self._complained: dict[str, float] = {}
+
+    async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
+        """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
+
+        When stopped, runs in hand are driven to their rest for ``drain`` seconds, then given back.
+        """
+        stop = stop or asyncio.Event()
+        done = 0
+        for governor in self._governors:
+            await governor.open()
+        while not stop.is_set():
+            seen = [governor.watch.version for governor in self._governors]
+            started = [task for governor in self._governors for task in await self._look(governor)]
+            if once:
+                if not started:
+                    break
+                done += sum(await asyncio.gather(*started))
+                continue
+            await self._rest(stop, seen)
+        await self._finish()
+        return done
+
+    async def _look(self, governor: Governor) -> list[asyncio.Task[bool]]:
+        """Start a task for each run that is due and not in hand."""
+        started: list[asyncio.Task[bool]] = []
+        after: tuple[float, str] | None = None
+        while True:
+            try:
+                page = await governor.loop.bridge(governor.runs.due(PAGE, after))
+            except StoreError as error:
+                self._complain(f"the store {governor.store.url}", error)
+                return started
+            for record, run in page:
+                task = self._take(governor, record, run)
+                if task is not None:
+                    started.append(task)
+            if len(page) < PAGE:
+                return started
+            last = page[-1][0]
+            after = (last.due or 0.0, last.id)
+
+    def _take(self, governor: Governor, record: Record, run: Run | Exception) -> asyncio.Task[bool] | None:
+        key = (record.tenant, record.id)
+        if isinstance(run, Exception):
+            self._complain(f"run {record.id}", run)
+            return None
+        if key in self._busy or self._passed_over.get(key) == record.v:
+            return None
+        task = asyncio.get_running_loop().create_task(self._work(governor, run, key, record.v))
+        self._busy[key] = task
+        task.add_done_callback(lambda _: self._busy.pop(key, None))
+        return task
+
+    async def _work(self, governor: Governor, run: Run, key: tuple[str, str], v: int) -> bool:
+        async with self._free:
+            try:
+                did = await step(governor, run)
+            except GovernorError as error:
+                self._complain(f"run {run.id}", error)
+                did = False
+        if did:
+            self._passed_over.pop(key, None)
+        else:  # not ours, or not to be helped: leave it until somebody changes it
+            self._pass_over(key, v, run)
+        return did
+
+    def _pass_over(self, key: tuple[str, str], v: int, run: Run) -> None:
+        """Remember a run that this process can do nothing for; one whose time has yet to come is not forgotten."""
+        if run.waiter is None and run.not_before == 0.0:
+            self._passed_over[key] = v
+
+    def _complain(self, what: str, error: Exception) -> None:
+        """Say once a minute what is wrong, not in a loop."""
+        now = asyncio.get_running_loop().time()
+        if now - self._complained.get(what, -60.0) >= 60.0:
+            self._complained[what] = now
+            log.error("%s: %s", what, error)
+
+    async def _rest(self, stop: asyncio.Event, seen: Sequence[int]) -> None:
+        """Until something changed, somebody says stop, or the next look is due."""
+        waits = {
+            asyncio.ensure_future(governor.loop.bridge(governor.watch.changed(LOOK, since)))
+            for governor, since in zip(self._governors, seen, strict=True)
+        }
+        waits.add(asyncio.ensure_future(stop.wait()))
+        _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in left:
+            wait.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _finish(self) -> None:
+        if self._busy:
+            log.info("stopping: %d runs in hand", len(self._busy))
+            _, left = await asyncio.wait(set(self._busy.values()), timeout=self._drain)
+            for task in left:
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*left, return_exceptions=True)

@@ -1,0 +1,20 @@
+"""What every test stands on: no store or setting of the person who runs the tests, one event loop library, no deadlines."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+for name in [name for name in os.environ if name.startswith("GOVERNOR_") and not name.startswith("GOVERNOR_TEST_")]:
+    del os.environ[name]
+# Nothing that a test runs sends traces anywhere, whatever keys the environment holds.
+os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_AGENTS_DISABLE_TRACING="1")
+
+# On two busy cores the time of one example says nothing.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
