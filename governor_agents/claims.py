@@ -38,8 +38,9 @@ def this_worker() -> str:
 class Claim:
     """The right to drive one run, as the process that holds it sees it.
 
-    ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once per
-    call id; ``stop`` is set when the loop must not go on, with the reason; ``lost`` when the lease went to somebody else.
+    ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once
+    per call id; ``stop`` is set when the loop must not go on, with the reason; ``lost`` when the lease went to
+    somebody else.
     """
 
     run: str

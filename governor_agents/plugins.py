@@ -34,7 +34,7 @@ EXTRAS = {"openai_agents": "openai-agents", "langchain": "langchain"}
 
 
 def load(group: str, name: str) -> Any:
-    """What a plug-in's name stands for. Raises `ConfigError` for an unknown name, `MissingExtra` without its library."""
+    """What a name stands for. Raises `ConfigError` for an unknown one, `MissingExtra` without its library."""
     own = OWN.get(group, {})
     target = own.get(name)
     if target is None:

@@ -1,8 +1,9 @@
 """Plain functions and methods, governed without any agent framework.
 
 A call that needs people becomes a run of one call. Whoever waits for it is its *waiter*, with a lease: while the waiter
-lives, it runs the function itself, in its own process. Once that lease has lapsed, or when nobody waited (`Governed.ask`),
-a worker that knows the function runs it. A method cannot be run elsewhere, its object is gone: such a run is BLOCKED.
+lives, it runs the function itself, in its own process. Once that lease has lapsed, or when nobody waited
+(`Governed.ask`), a worker that knows the function runs it. A method cannot be run elsewhere, its object is gone: such
+a run is BLOCKED.
 
 What this does not do: allowed calls are not journalled; return values that are not plain JSON are recorded as text.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
 AGENT = "functions"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,11 @@ class Governed:
         self.method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """The method of an object, as with a plain function."""
         return self if instance is None else _Bound(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function when the policies or people let it run."""
         instance, call = self._freeze(args, kwargs)
         return self._call_sync(instance, call)
 
@@ -328,8 +334,8 @@ class Governed:
                 await self._give_up(claimed)
         except GovernorError:
             raise
-        except Exception:  # the function's own error: recorded, and told to whoever collects
-            pass
+        except Exception as error:  # the function's own: recorded, and told to whoever collects
+            log.info("%s raised %s", self.name, type(error).__name__)
         return await governor.get(run.id)
 
 
@@ -337,6 +343,7 @@ class GovernedAsync(Governed):
     """A coroutine function under governance."""
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function when the policies or people let it run."""
         instance, call = self._freeze(args, kwargs)
         return await self._call_async(instance, call)
 

@@ -1,7 +1,8 @@
 """One chain of events per run: each holds the hash of the one before it.
 
-An event is written in the same store write as the transition it tells of. Its bytes are canonical JSON with ``seq`` (from
-1, without gaps), ``at`` (epoch seconds), ``what``, and ``prev``, the SHA-256 of the previous event's bytes (empty for the first).
+An event is written in the same store write as the transition it tells of. Its bytes are canonical JSON with ``seq``
+(from 1, without gaps), ``at`` (epoch seconds), ``what``, and ``prev``, the SHA-256 of the previous event's bytes (empty
+for the first).
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ def read(events: Iterable[StoredEvent]) -> list[dict[str, Any]]:
 
 def verify(events: Iterable[StoredEvent], head: str) -> str:
     """Empty when the events are one unbroken chain that ends in ``head``, else what is wrong with it."""
-    prev, expected = "", 0
-    for event in events:
-        expected += 1
+    prev = ""
+    for expected, event in enumerate(events, 1):
         line = json.loads(event.body)
         if line["seq"] != expected or event.seq != expected:
             return f"event {expected} is missing"

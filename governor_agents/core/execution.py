@@ -121,10 +121,8 @@ def record(run: Run, n: int, now: float, *, owner: str, fence: int, result: Resu
         raise Fenced(f"the result of {call.tool} comes from a claim that is over (fence {fence}, now {run.fence})")
     late = call.state is C.UNKNOWN
     event = CallEvent.RESULT if result.ok else CallEvent.EXCEPTION
-    if result.ok:
-        to = C.SUCCEEDED
-    else:
-        to = C.UNKNOWN if late or call.doubt else C.FAILED
+    unclear = late or call.doubt
+    to = C.SUCCEEDED if result.ok else C.UNKNOWN if unclear else C.FAILED
     moved = evolve(call, state=next_call(call.state, event, to), told=told if to is not C.UNKNOWN else call.told)
     if to is not C.UNKNOWN:
         moved = evolve(moved, result=result)

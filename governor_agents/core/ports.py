@@ -212,7 +212,8 @@ class Adapter(Protocol):
 
     The framework runs in the caller's loop, under the current claim (`governor_agents.claims.current_claim`). Tools
     reach people only through the guard. ``start`` and ``resume`` return when the loop ended or paused; what the
-    framework raises they let through. A pause must be resumable in another process from ``snapshot`` and the decided calls alone.
+    framework raises they let through. A pause must be resumable in another process from ``snapshot`` and the decided
+    calls alone.
     """
 
     name: str

@@ -46,7 +46,7 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
     say.next_steps(url)
     if json:
         for result in results:
-            print(jsonlib.dumps(result))
+            sys.stdout.write(jsonlib.dumps(result) + "\n")
     return 0 if all(_as_expected(result, how) for result in results) else 1
 
 
@@ -63,14 +63,17 @@ def _one(framework: str, how: str, url: str, folder: Path, say: Say) -> dict[str
     say.line(f'[1] A process asks the agent: "{shop.QUESTION}"')
     begun = _phase("start", framework, url, folder)
     suspended = begun["status"] == "waiting"
-    say.line(f"    The policy requires approval: run {begun['run']} is {begun['status']}; process {begun['pid']} has ended.")
+    say.line(f"    The policy requires approval: run {begun['run']} is {begun['status']}.")
+    say.line(f"    Process {begun['pid']} has ended.")
     say.request(url, begun["run"])
     say.line("[2] Another process takes the decision.")
     decided = _phase("decide", framework, url, folder, run=begun["run"], how=how)
-    say.line(f"    {', '.join(decided['decisions']) or 'nothing decided'} by {shop.me()} in process {decided['pid']}, which has ended.")
+    told = ", ".join(decided["decisions"]) or "nothing decided"
+    say.line(f"    {told} by {shop.me()} in process {decided['pid']}, which has ended.")
     say.line("[3] A third process, a worker, resumes the agent.")
     resumed = _phase("resume", framework, url, folder, run=begun["run"])
-    say.line(f'    Run {begun["run"]} is {resumed["status"]} in process {resumed["pid"]}; the agent says: "{resumed["output"]}"')
+    say.line(f"    Run {begun['run']} is {resumed['status']} in process {resumed['pid']}; the agent says:")
+    say.line(f'    "{resumed["output"]}"')
     say.timeline(url, begun["run"])
     ran = [entry for entry in shop.noted() if entry["tool"] == shop.GATED]
     return {
@@ -87,13 +90,15 @@ def _one(framework: str, how: str, url: str, folder: Path, say: Say) -> dict[str
     }
 
 
-def _phase(phase: str, framework: str, url: str, folder: Path, *, run: str = "", how: str = "approve") -> dict[str, Any]:
+def _phase(
+    phase: str, framework: str, url: str, folder: Path, *, run: str = "", how: str = "approve"
+) -> dict[str, Any]:
     """Run one phase in a process of its own and read what it saw."""
     report = folder / f"{framework}-{phase}.json"
     command = [sys.executable, "-m", "governor_agents.demo", phase, "--framework", framework, "--store", url]
     command += ["--run", run, "--decide", how, "--report", str(report)]
     asking = phase == "decide" and how == "ask"
-    done = subprocess.run(  # noqa: S603 - our own interpreter and module
+    done = subprocess.run(
         command,
         stdin=None if asking else subprocess.DEVNULL,
         stdout=None if asking else subprocess.PIPE,
@@ -118,7 +123,8 @@ class Say:
     def line(self, text: str) -> None:
         """One line."""
         if not self._quiet:
-            print(text, flush=True)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def title(self, framework: str) -> None:
         """A rule with the framework's name."""
@@ -146,4 +152,4 @@ class Say:
         self.line("\nLook on:")
         self.line(f"  governor-agents --store {url} runs list")
         self.line(f"  governor-agents --store {url} runs timeline RUN")
-        self.line("  the policy: governor_agents/demo/governor.yaml; your own agent: README.md, \"Govern your agent\"")
+        self.line('  the policy: governor_agents/demo/governor.yaml; your own agent: README.md, "Govern your agent"')

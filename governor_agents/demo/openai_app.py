@@ -14,7 +14,9 @@ from governor_agents.demo import shop
 class ScriptedShopModel(Model):
     """Answers from the conversation alone; no network."""
 
-    async def get_response(self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any) -> ModelResponse:
+    async def get_response(
+        self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any
+    ) -> ModelResponse:
         """The next message for this conversation."""
         items = [] if isinstance(input, str) else input
         outputs = [str(item["output"]) for item in items if item.get("type") == "function_call_output"]

@@ -47,7 +47,7 @@ async def start(framework: str, store: str, run: str, how: str) -> dict[str, Any
 async def decide(framework: str, store: str, run: str, how: str) -> dict[str, Any]:
     """Take the decision: as told, or from the person at the terminal. Needs no agent framework."""
     async with Governor(PolicySet.from_text(shop.policy(), name="governor.yaml"), store=store) as made:
-        decisions = []
+        decisions: list[str] = []
         for approval in (await made.get(run)).approvals:
             decision = _decision(how) if how != "ask" else await asyncio.to_thread(_ask, approval)
             if decision is None:

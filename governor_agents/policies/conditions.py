@@ -97,50 +97,45 @@ class _Measure:
             self.walk(item, depth + 1)
 
 
-class Facts:
-    """What conditions see of one call. Made when the first condition is reached, then shared by all of them."""
+def _arguments(call: ToolCall) -> tuple[dict[str, Json], Size]:
+    """The arguments with their size. Raises `ConditionFailed` when conditions cannot look at them."""
+    if len(call.args) > MAX_ARGS:
+        raise ConditionFailed(f"the arguments are longer than {MAX_ARGS} bytes")
+    args = call.arguments
+    measure = _Measure()
+    measure.walk(args)
+    return args, Size(measure.values, len(call.args), measure.longest)
 
-    __slots__ = ("_context", "_failed", "_tool", "call", "size")
+
+class Facts:
+    """What conditions see of one call, converted when a condition needs it and shared by those that read the same."""
+
+    __slots__ = ("_seen", "call", "tool")
 
     def __init__(self, call: ToolCall, tool: Tool) -> None:
         self.call = call
-        self._tool = tool
-        self._context: cel.Context | None = None
-        self._failed: ConditionFailed | None = None
-        self.size = Size()
+        self.tool = tool
+        self._seen: dict[frozenset[str], tuple[cel.Context, Size]] = {}
 
-    @property
-    def context(self) -> cel.Context:
-        """The engine's view of the call. Raises `ConditionFailed`, the same each time."""
-        if self._failed is not None:
-            raise self._failed
-        if self._context is None:
-            try:
-                self._context = self._build()
-            except ConditionFailed as failed:
-                self._failed = failed
-                raise
-        return self._context
+    def view(self, reads: frozenset[str]) -> tuple[cel.Context, Size]:
+        """The engine's view of what a condition reads, and its size. Raises `ConditionFailed`."""
+        found = self._seen.get(reads)
+        if found is None:
+            found = self._seen[reads] = self._convert(reads)
+        return found
 
-    def _build(self) -> cel.Context:
-        call, tool = self.call, self._tool
-        if len(call.args) > MAX_ARGS:
-            raise ConditionFailed(f"the arguments are longer than {MAX_ARGS} bytes")
-        args = call.arguments
-        measure = _Measure()
-        measure.walk(args)
-        self.size = Size(measure.values, len(call.args), measure.longest)
-        seen = {
-            "args": args,
-            "tool": call.tool,
-            "agent": call.agent,
-            "requester": person_id(call.requester),
-            "conversation": call.conversation,
-            "tenant": call.tenant,
-        }
-        declared = {"read_only": tool.read_only, "effect": tool.effect, "retry": tool.retry}
-        context: cel.Context = _engine().Context(variables={"call": seen, "tool": declared})
-        return context
+    def _convert(self, reads: frozenset[str]) -> tuple[cel.Context, Size]:
+        size = Size()
+        variables: dict[str, dict[str, Json]] = {"call": {}, "tool": {}}
+        for read in reads:
+            whole, _, member = read.partition(".")
+            if read == "call.args":
+                variables[whole][member], size = _arguments(self.call)
+            elif read == "call.requester":
+                variables[whole][member] = person_id(self.call.requester)
+            else:
+                variables[whole][member] = getattr(self.call if whole == "call" else self.tool, member)
+        return _engine().Context(variables=variables), size
 
 
 def _compile(expression: str) -> tuple[cel.Program, Shape]:
@@ -202,8 +197,8 @@ class Condition:
     def holds(self, facts: Facts) -> bool:
         """Whether the condition is true of the call. Raises `ConditionFailed` and nothing else."""
         try:
-            context = facts.context
-            if self._shape.microseconds(facts.size) > MAX_MICROSECONDS:
+            context, size = facts.view(self._shape.reads)
+            if self._shape.microseconds(size) > MAX_MICROSECONDS:
                 raise ConditionFailed("the arguments are too large for this condition")
             result = self._program.execute(context)
         except ConditionFailed:

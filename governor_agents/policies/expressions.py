@@ -102,6 +102,8 @@ class Shape:
     operations: tuple[tuple[str, int], ...] = ()
     least: int = 0
     """Items that a list written into the expression may have."""
+    reads: frozenset[str] = frozenset()
+    """What it looks at: ``call.args``, ``tool.effect`` ..."""
 
     def microseconds(self, size: Size) -> float:
         """An upper estimate of the run time for arguments of this size."""
@@ -160,6 +162,14 @@ def _check_members(words: list[str]) -> None:
             raise ConfigError(f"unknown name '{name}.{member}' in the condition{suggestion(f'{name}.{member}', full)}")
 
 
+def _reads(words: list[str]) -> Iterator[str]:
+    for before, name, dot, member in zip(["", *words], words, [*words[1:], ""], [*words[2:], "", ""], strict=False):
+        if before != "." and name in MEMBERS:
+            # Without a member, as in call["args"], it may look at all of them.
+            known = MEMBERS[name]
+            yield from (f"{name}.{one}" for one in ({member} & known if dot == "." else ()) or known)
+
+
 def inspect(expression: str, variables: Iterable[str], functions: Iterable[str]) -> Shape:
     """The shape of an expression that parses, with the names its parser found in it.
 
@@ -169,4 +179,4 @@ def inspect(expression: str, variables: Iterable[str], functions: Iterable[str])
     bound = _bound(words)
     _check_names(bound, variables, functions)
     _check_members(words)
-    return Shape(tuple(_operations(words, bound)), least=words.count(","))
+    return Shape(tuple(_operations(words, bound)), words.count(","), frozenset(_reads(words)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from governor_agents.errors import ConfigError, StoreError, StoreTooNew, StoreUnavailable, UnsafeStore
@@ -25,6 +27,8 @@ NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 _SYNCHRONOUS: Final = ("off", "normal", "full", "extra")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+T = TypeVar("T")
 
 
 def _read_sql() -> tuple[dict[str, str], dict[int, str]]:
@@ -112,6 +116,7 @@ def connect(place: Place) -> sqlite3.Connection:
         if (lines := unsafe_lines(connection, place)) and not place.unsafe:
             raise _unsafe(place, lines)
         _migrate(connection, place)
+        connection.execute("PRAGMA busy_timeout = 0")  # from here on `patiently` waits
     except BaseException as error:
         if connection is not None:
             connection.close()
@@ -162,17 +167,26 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute(SQL["version"]).fetchone()[0])
 
 
-def _configure(connection: sqlite3.Connection, place: Place) -> None:
-    deadline = time.monotonic() + place.busy_timeout / 1000
+def patiently(place: Place, do: Callable[[], T]) -> T:
+    """Try again while another process has the lock, as long as ``busy_timeout`` says.
+
+    SQLite's own waiting sleeps up to 100 ms between two tries and lets whoever is awake go first: with four busy
+    processes one write in a hundred took longer than that. Short sleeps of random length bring it to a quarter.
+    """
+    began = time.monotonic()
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            break
+            return do()
         except sqlite3.OperationalError as error:
-            # SQLite does not wait for this lock by itself when several processes open a new file at once.
-            if (error.sqlite_errorcode & 0xFF) not in _BUSY or time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if (error.sqlite_errorcode & 0xFF) not in _BUSY or waited > place.busy_timeout / 1000:
                 raise
-            time.sleep(0.005)
+            time.sleep(random.random() * min(0.01, 0.001 + waited / 10))  # noqa: S311
+
+
+def _configure(connection: sqlite3.Connection, place: Place) -> None:
+    # SQLite does not wait for this lock by itself when several processes open a new file at once.
+    patiently(place, lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
     connection.execute(f"PRAGMA synchronous = {place.synchronous}")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves the data in the disk's own cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")

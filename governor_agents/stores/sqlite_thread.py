@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from governor_agents.errors import StoreError, StoreUnavailable
-from governor_agents.stores.sqlite_file import SQL, Place, connect, failure
+from governor_agents.stores.sqlite_file import SQL, Place, connect, failure, patiently
 
 POLL: Final = 0.035
 """Seconds between two looks for writes of other processes; each look costs about 0.1 ms of a core."""
@@ -167,7 +167,11 @@ class DatabaseThread:
     def _serve(self, connection: sqlite3.Connection) -> bool:
         """Take what waits and do it. False when that was the last."""
         jobs, going = self._take(connection)
-        reads = [_outcome(job, lambda job: job.do(connection), self._place.path) for job in jobs if not job.write]
+        reads = [
+            _outcome(job, lambda job: patiently(self._place, lambda: job.do(connection)), self._place.path)
+            for job in jobs
+            if not job.write
+        ]
         if reads:
             self._post(reads)
         writes = [job for job in jobs if job.write]
@@ -205,7 +209,7 @@ class DatabaseThread:
         try:
             if self._inode != self._file():
                 raise StoreUnavailable(f"{self._place.path}: was moved or replaced while it was open; restart")
-            connection.execute("BEGIN IMMEDIATE")
+            patiently(self._place, lambda: connection.execute("BEGIN IMMEDIATE"))
             now = self._time.tick(connection)
             # A write that is alone needs no savepoint: when it fails, nothing has changed, and all is rolled back.
             do = _in_savepoint if len(jobs) > 1 else _alone

@@ -76,7 +76,9 @@ async def test_an_inner_call_pauses_the_whole_run_and_goes_on_in_a_new_process_o
     assert ledger.lines == ["note in", "refund 1 10.0"]
     assert (outside.outputs, inside.outputs) == (["inner done"], ["noted in", "refunded 1 10.0"])
     kept = {call.tool: call.state for call in await other.calls(run.id)}
-    assert kept == {"note": CallState.SUCCEEDED, "refund": CallState.SUCCEEDED}, "the agent tool itself is not journalled"
+    assert kept == {"note": CallState.SUCCEEDED, "refund": CallState.SUCCEEDED}, (
+        "the agent tool itself is not journalled"
+    )
 
 
 async def test_an_inner_rejection_is_told_to_the_inner_model(store: str, ledger: Ledger) -> None:

@@ -416,14 +416,16 @@ async def test_a_tool_that_ends_the_run_lets_the_tool_beside_it_finish(
     store: str, ledger: Ledger, patient: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK would cancel it, and a cancelled call is a doubt. Without our patience (the control) it is one."""
-    failed, wait = asyncio.Event(), Stretch.alone
+    working, failed, wait = asyncio.Event(), asyncio.Event(), Stretch.alone
 
     @function_tool(failure_error_function=None)
     async def breaks() -> str:
+        await working.wait()
         raise RuntimeError("boom")
 
     @function_tool
     async def works() -> str:
+        working.set()
         await failed.wait()
         for _ in range(1000):
             await asyncio.sleep(0)

@@ -280,13 +280,13 @@ async def test_new_files_are_for_their_owner_only(store: SQLiteStore, file: Path
 
 
 async def test_settings_are_the_safe_ones(store: SQLiteStore) -> None:
-    """WAL, a flush for every commit, and patience."""
+    """WAL, and a flush for every commit."""
 
     def settings(connection: sqlite3.Connection) -> dict[str, Any]:
-        names = ("journal_mode", "synchronous", "busy_timeout")
+        names = ("journal_mode", "synchronous")
         return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
 
-    assert await connection_of(store)(settings) == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 30_000}
+    assert await connection_of(store)(settings) == {"journal_mode": "wal", "synchronous": 2}
     assert await store.check() == []
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
+import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
 UNASKED = "Not run: this call needs the approval of a person, and nobody was asked."
+
+
+class TimedOut(asyncio.CancelledError):
+    """The tool took longer than its ``timeout_seconds``. To the guard this is what it is: cancelled from outside."""
+
 
 _failures: ContextVar[list[Exception] | None] = ContextVar("governor_agents_openai_failures", default=None)
 
@@ -84,8 +91,7 @@ class GovernedTool:
         if made.tool_input_guardrails:
             first: ToolInputGuardrail[Any] = ToolInputGuardrail(self._show_edited, "governor")
             made.tool_input_guardrails = [first, *made.tool_input_guardrails]
-        if made.timeout_seconds is not None and made.timeout_behavior == "error_as_result":
-            made.timeout_error_function = self._timed_out
+        made.timeout_seconds = None  # `_run` counts: the tool's time, not the guard's
         return made
 
     def call(self, args: bytes, call_id: str) -> ToolCall:
@@ -130,25 +136,17 @@ class GovernedTool:
             call = self.call(frozen(arguments), ctx.tool_call_id)
         except ArgumentsError as error:
             return self._say(ctx, f"Not run: {error}")
-        tool = self.governor.policies.tool(self.name)
-        if claim is None:
-            return await self._freely(ctx, call, tool)
-        if not stretch.is_first_of_its_id(call):
+        if claim is not None and not stretch.is_first_of_its_id(call):
             await stretch.stop(ArgumentsError(f"the model used the call id {call.call_id!r} for two different calls"))
-        if is_composite(self.tool):
-            return await self._gated(ctx, call, tool, claim, stretch)
-        return await self._guarded(ctx, call, tool, claim, stretch)
-
-    async def _timed_out(self, ctx: RunContextWrapper[Any], error: Exception) -> str:
-        """The SDK cancelled a call that took too long: a doubt stops the loop, else the model is told as always."""
-        claim, stretch = current_claim(), current_stretch()
-        if claim is not None and (stretch.error is not None or claim.stop):
-            await stretch.stop(RunBlocked(claim.stop))
-        if self.tool.timeout_error_function is not None:
-            told = self.tool.timeout_error_function(ctx, error)
-            return told if isinstance(told, str) else await told
-        seconds = error.timeout_seconds if isinstance(error, ToolTimeoutError) else self.tool.timeout_seconds or 0.0
-        return sdk_tool.default_tool_timeout_error_message(tool_name=self.tool.name, timeout_seconds=seconds)
+        tool = self.governor.policies.tool(self.name)
+        try:
+            if claim is None:
+                return await self._freely(ctx, call, tool)
+            if is_composite(self.tool):
+                return await self._gated(ctx, call, tool, claim, stretch)
+            return await self._guarded(ctx, call, tool, claim, stretch)
+        except TimedOut:
+            return await self._late(ctx, claim, stretch)
 
     # -- the ways of a call -----------------------------------------------------------------------------------------
 
@@ -279,13 +277,36 @@ class GovernedTool:
             setattr(ctx, getattr(sdk_tool, "_DEFAULT_FAILURE_HANDLED_ATTR", "_governor_agents_words"), True)
         return text
 
+    async def _late(self, ctx: ToolContext[Any], claim: Claim | None, stretch: Stretch) -> Any:
+        """After ``timeout_seconds``: a call in doubt stops the loop, of any other the model is told as always."""
+        if claim is not None and (stretch.error is not None or claim.stop):
+            await stretch.stop(RunBlocked(claim.stop))
+        seconds = self.tool.timeout_seconds or 0.0
+        error = ToolTimeoutError(tool_name=self.tool.name, timeout_seconds=seconds)
+        if self.tool.timeout_behavior == "raise_exception":
+            await stretch.alone()
+            raise error
+        if self.tool.timeout_error_function is not None:
+            told = self.tool.timeout_error_function(ctx, error)
+            return await told if inspect.isawaitable(told) else told
+        text = sdk_tool.default_tool_timeout_error_message(tool_name=self.tool.name, timeout_seconds=seconds)
+        return self._say(ctx, text)
+
     async def _run(self, ctx: ToolContext[Any], arguments: str) -> Any:
-        """Call the tool's own invoker. Raises `ToolFailed` with the words its failure handler has for the model."""
+        """Call the tool's own invoker.
+
+        Raises `ToolFailed` with the words its failure handler has for the model, `TimedOut`.
+        """
         choose = getattr(sdk_tool, "_get_function_tool_invoke_context", lambda tool, context: context)
         noted: list[Exception] = []
         token = _failures.set(noted)
         try:
-            value = await self._body(choose(self.tool, ctx), arguments)
+            async with asyncio.timeout(self.tool.timeout_seconds) as clock:
+                value = await self._body(choose(self.tool, ctx), arguments)
+        except TimeoutError:
+            if clock.expired():
+                raise TimedOut from None
+            raise
         finally:
             _failures.reset(token)
         if noted:
