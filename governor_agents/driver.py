@@ -19,7 +19,7 @@ from governor_agents.core import driving
 from governor_agents.core.calls import freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
-from governor_agents.errors import Fenced, IllegalTransition, SnapshotError
+from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, SnapshotError
 from governor_agents.nonces import nonce
 from governor_agents.policies import PolicySet
 from governor_agents.runs import Runs, blob, closing_blob
@@ -66,6 +66,7 @@ class Driver:
 
     async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
         adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
+        _refuse_to_repeat(run, adapter)
         begun = thaw(await self._loop.bridge(self._runs.blob(run.input))) if run.input else {}
         context = begun.get("context")
         if run.snapshot is None:
@@ -137,7 +138,9 @@ class Driver:
             return await self._loop.bridge(self._abandon(claim))
         told = f"{type(error).__name__}: {error}"
         if isinstance(error, SnapshotError):
-            return await self._loop.bridge(self._park(claim, "snapshot", told))
+            return await self._loop.bridge(self._park(claim, "snapshot", str(error)))
+        if isinstance(error, ReplayDiverges):
+            return await self._loop.bridge(self._park(claim, "replay", str(error)))
         if raising:
             await self._loop.bridge(self._end_failed(claim, told))
             raise error
@@ -158,3 +161,18 @@ class Driver:
                 claim.run,
                 lambda run, now: driving.finish(run, now, owner=claim.owner, fence=claim.fence, error=error),
             )
+
+
+def _refuse_to_repeat(run: Run, adapter: Adapter) -> None:
+    """Park a stretch that died after calls nobody had to approve: asked again, the model would make them anew.
+
+    What a pause asked for stands in the snapshot with its call ids; what the loop journalled after it does not, unless
+    the framework keeps the model's messages (`Adapter.replays`).
+    """
+    lost = [call for call in run.calls if call.generation == run.generation and call.attempts and not call.stages]
+    if lost and not adapter.replays:
+        names = ", ".join(dict.fromkeys(call.tool for call in lost))
+        raise ReplayDiverges(
+            f"a process died after {names} ran and before the next pause; going on would ask the model again and could "
+            f"run it twice. Look at the run, then cancel it"
+        )

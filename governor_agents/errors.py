@@ -29,6 +29,7 @@
     ├── Fenced                     another worker owns the run now
     ├── IllegalTransition          an event that this state does not know
     ├── SnapshotError              a snapshot that cannot be stored or resumed
+    ├── ReplayDiverges             going on would repeat what ran
     ├── WouldBlock                 waiting for a person from where that cannot work
     └── StoreError
         ├── StoreUnavailable
@@ -170,6 +171,10 @@ class IllegalTransition(GovernorError):
 
 class SnapshotError(GovernorError):
     """The snapshot cannot be stored or resumed."""
+
+
+class ReplayDiverges(GovernorError):
+    """Going on from where the run died would repeat calls that ran."""
 
 
 class WouldBlock(GovernorError):

@@ -47,7 +47,8 @@ class Governor:
     ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
-    seconds a claim lasts without a heartbeat. ``secret`` keys idempotency keys (default ``$GOVERNOR_SECRET``).
+    ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
+    seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30). ``secret`` keys idempotency keys
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Governor:
         store: str | Store | None = None,
         tenant: str = "default",
         env: str = "",
-        lease: float = LEASE,
+        lease: float | None = None,
         handlers: Mapping[str, Handler] | None = None,
         secret: bytes | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class Governor:
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant)
-        self.beats = Heartbeats(self.runs, self.loop, lease)
+        self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode() or os.urandom(32)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
@@ -454,3 +455,14 @@ class Governor:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _lease() -> float:
+    text = os.environ.get("GOVERNOR_LEASE", "")
+    try:
+        lease = float(text) if text else LEASE
+    except ValueError:
+        lease = 0.0
+    if not 0.0 < lease < 86_400.0:
+        raise ConfigError(f"GOVERNOR_LEASE is {text!r}; give seconds, such as 30")
+    return lease

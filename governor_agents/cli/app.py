@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except (Exception, KeyboardInterrupt) as error:
         if options.debug:
-            raise
+            traceback.print_exc()
         return _failed(error)
 
 
@@ -79,12 +80,13 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return 130
     if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(str(error) + "\n")
+        sys.stderr.write(str(error))
         return 2
     if isinstance(error, GovernorError):
         note(visible(str(error)))
     elif callable(told := getattr(error, "format_message", None)):  # an error of usage, whichever click it comes from
-        note(f"{visible(' '.join(told().split()))} (see {_path(error)} --help)")
+        said = " ".join(told().replace("Value error, ", "").split())
+        note(f"{visible(said)} (see {_path(error)} --help)")
     else:
         note(f"{type(error).__name__}: {visible(str(error))} (governor-agents --debug COMMAND shows where)")
     return 2

@@ -15,7 +15,7 @@ import typer
 from governor_agents.cli.documents import approval_document
 from governor_agents.cli.loading import load_governors
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
-from governor_agents.cli.printing import console, note, print_json, print_table, say
+from governor_agents.cli.printing import console, hint, note, print_json, print_table, say
 from governor_agents.core.calls import freeze_text
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ArgumentsError, ConfigError
@@ -55,12 +55,12 @@ def list_(
         print_json([approval_document(approval) for approval in found])
         return
     if not found:
-        say(f"nothing waits for {person or 'anybody'}")
+        hint(f"nothing waits for {person or 'anybody'}")
         return
     messages = [Message.of(approval) for approval in found]
     rows = [(m.id, m.tool, m.agent, m.requester, m.stage, m.deadline) for m in messages]
     print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), rows)
-    say("governor-agents inbox show ID shows one in full", "dim")
+    hint("governor-agents inbox show ID shows one in full")
 
 
 @app.command()

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-JSON_LIMIT = 100
-
 
 def console() -> Console:
     """The console on stdout."""
@@ -34,8 +32,13 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """One line on stderr, for people beside the output that scripts read."""
+    """One line on stderr that names the program: an error, or a warning."""
     sys.stderr.write(f"governor-agents: {text}\n")
+
+
+def hint(text: str) -> None:
+    """One line for people, on stderr so that it never mixes with what scripts read."""
+    sys.stderr.write(f"{text}\n")
 
 
 def print_json(document: Any) -> None:
@@ -51,24 +54,25 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: columns fold on a narrow terminal; in a pipe each row is one line."""
+    """A table, one line for each row; block after block on a terminal where that has no room."""
     if not sys.stdout.isatty():
         widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
         for row in (head, *rows):
-            sys.stdout.write(
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            )
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            sys.stdout.write("  ".join(cells).rstrip() + "\n")
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     screen = console()
-    for at, title in enumerate(head):
-        # The first column holds ids to be copied: it gives way last.
-        longest = max((len(row[0]) for row in rows), default=0)
-        table.add_column(title, overflow="fold", min_width=min(longest, screen.width // 2) if at == 0 else None)
+    if sum(max(cell_len(row[at]) for row in (head, *rows)) + 3 for at in range(len(head))) > screen.width:
+        for row in rows:
+            say(row[0], "bold")
+            print_facts(zip((title.lower() for title in head[1:]), row[1:], strict=True))
+        return
+    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     screen.print(table)

@@ -10,7 +10,7 @@ import typer
 
 from governor_agents.cli.documents import run_document
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
-from governor_agents.cli.printing import note, print_facts, print_json, print_table, say
+from governor_agents.cli.printing import hint, note, print_facts, print_json, print_table, say
 from governor_agents.core.records import Call, Run, RunState, approval_id
 from governor_agents.handlers.message import outcome, visible, when
 from governor_agents.handlers.terminal import local_person
@@ -51,7 +51,7 @@ def list_(
         ]
         print_table(("ID", "STATE", "AGENT", "STARTED", "WHY"), rows)
     else:
-        say("no runs")
+        hint("no such runs" if state or agent or after else "no runs")
     if more:
         note(f"there are more: --after {visible(found[-1].id)} goes on, --limit changes how many")
 

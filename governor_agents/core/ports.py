@@ -219,6 +219,8 @@ class Adapter(Protocol):
     name: str
     framework: str
     """Name and version of the framework, such as ``openai-agents 0.24.0``; stored with each snapshot."""
+    replays: bool
+    """True when a stretch that died is driven again with the same call ids, so that the journal finds its calls."""
 
     def prepare(self, agent: Any) -> Any:
         """Govern what a factory returned; the agent to run. Raises `UngovernedTool`."""

@@ -25,6 +25,9 @@ from governor_agents.handlers.words import Commands
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+NARROW = 60
+"""Columns under which two columns side by side have no room."""
+
 CHOICES = ("approve", "reject", "edit", "respond", "skip")
 
 
@@ -73,12 +76,12 @@ class TerminalHandler:
 
 
 def print_message(console: Console, message: Message) -> None:
-    """Show the whole message: laid out on a terminal; plain and unwrapped anywhere else.
+    """Show the whole message: laid out on a terminal; plain and unwrapped in a pipe or a very narrow window.
 
     Everything is `Text`, in which rich finds no markup. The canonical JSON is left to the terminal to wrap, so that
     what is selected and copied there is exact.
     """
-    if not console.is_terminal:
+    if not console.is_terminal or console.width < NARROW:
         console.file.write(to_text(message))
         return
     from rich.text import Text

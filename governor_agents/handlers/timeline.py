@@ -17,7 +17,18 @@ from governor_agents.handlers.message import visible, when
 if TYPE_CHECKING:
     from rich.table import Table
 
-_PLAIN = re.compile(r"[^A-Za-z0-9 _.,/()=@+-]")
+_NAME = re.compile(r"[^A-Za-z0-9 _.,/()=@+-]")
+_SAID = re.compile(r"""[^A-Za-z0-9 _.,/()=@+:"'{}\[\]-]""")
+"""What Mermaid could take for its own syntax: in a name, and in what is said after a colon."""
+
+_ARROWS = {
+    "asked": "A->>G",
+    "allowed": "A->>G",
+    "denied": "A->>G",
+    "executing": "G->>T",
+    "succeeded": "T-->>G",
+    "failed": "T-->>G",
+}
 _TOLD = frozenset({"seq", "at", "what", "run", "n", "tool", "by", "prev"})
 _WORDS = {
     "asked": "needs a decision",
@@ -59,14 +70,14 @@ def tell(events: Iterable[Mapping[str, Any]], calls: Sequence[Call] = ()) -> lis
 
 def _line(event: Mapping[str, Any], call: Call | None) -> Line:
     what = str(event["what"])
-    _, _, name = what.partition(".")
+    kind, _, name = what.partition(".")
     tool, n = event.get("tool", ""), event.get("n")
     details = tuple(f"{visible(key)}: {_value(value)}" for key, value in event.items() if key not in _TOLD)
     return Line(
         seq=int(event["seq"]),
         at=when(float(event["at"])),
         what=visible(what),
-        words=_WORDS.get(name, visible(name.replace("_", " "))),
+        words=f"notice {visible(name)}" if kind == "notice" else _WORDS.get(name, visible(name.replace("_", " "))),
         by=visible(str(event.get("by", ""))),
         call="" if n is None else visible(f"#{n} {tool or (call.tool if call else '')}".rstrip()),
         args="" if call is None else _spoken_of(name, event, call),
@@ -102,23 +113,21 @@ def to_text(lines: Sequence[Line]) -> str:
 
 
 def to_table(lines: Sequence[Line], title: str = "") -> Table:
-    """The same as a rich table. Cells fold; nothing is cut off."""
+    """The same as a rich table, readable from 60 columns on. Cells fold; nothing is cut off."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    table.add_column("time", no_wrap=True, style="dim")
-    table.add_column("event", overflow="fold", min_width=10)
-    table.add_column("call", overflow="fold", min_width=6)
-    table.add_column("by", overflow="fold", min_width=8)
-    table.add_column("what exactly", overflow="fold", ratio=1)
+    table.add_column("time (UTC)", no_wrap=True, style="dim")
+    table.add_column("what happened", overflow="fold")
     for line in lines:
-        exactly = Text(line.args)
-        if line.details:
-            exactly.append(("\n" if line.args else "") + "; ".join(line.details), style="dim")
-        style = _style(line.what)
-        table.add_row(Text(line.at), Text(line.words, style=style), Text(line.call), Text(line.by), exactly)
+        told = Text(f"{line.call} " if line.call else f"{line.what.partition('.')[0]} ")
+        told.append(line.words, style=_style(line.what))
+        told.append(f" by {line.by}" if line.by else "")
+        told.append(f"\n{line.args}" if line.args else "", style="bold")
+        told.append("\n" + "; ".join(line.details) if line.details else "", style="dim")
+        table.add_row(Text(line.at.removesuffix(" UTC")), told)
     return table
 
 
@@ -134,30 +143,24 @@ def _style(what: str) -> str:
 def to_mermaid(lines: Sequence[Line]) -> str:
     """A sequence diagram: agent, governor, tools and the people who spoke."""
     people: dict[str, str] = {}
-    steps = []
     for line in lines:
-        if line.what.startswith("call.") and line.by and line.by not in people:
-            people[line.by] = f"P{len(people) + 1}"
-        steps.append(_step(line, people))
+        if line.what.startswith("call.") and line.by:
+            people.setdefault(line.by, f"P{len(people) + 1}")
     roles = [("A", "agent"), ("G", "governor"), *((short, who) for who, short in people.items()), ("T", "tools")]
-    head = ["sequenceDiagram", *(f"    participant {short} as {_mermaid(name)}" for short, name in roles)]
-    return "\n".join([*head, *(f"    {step}" for step in steps)]) + "\n"
+    head = [f"    participant {short} as {_mermaid(name, _NAME)}" for short, name in roles]
+    return "\n".join(["sequenceDiagram", *head, *(f"    {_step(line, people)}" for line in lines)]) + "\n"
 
 
 def _step(line: Line, people: Mapping[str, str]) -> str:
-    _, _, name = line.what.partition(".")
-    said = " ".join(filter(None, (line.call, line.words, line.args)))
-    if line.what.startswith("call."):
-        arrow = "A->>G" if name in ("asked", "allowed", "denied") else ""
-        arrow = arrow or {"executing": "G->>T", "succeeded": "T-->>G", "failed": "T-->>G"}.get(name, "")
-        arrow = f"{people[line.by]}->>G" if line.by else arrow
-        if arrow:
-            return f"{arrow}: {_mermaid(said)}"
-    by = f" by {line.by}" if line.by else ""
-    subject = "run " if line.what.startswith("run.") else "notice " if line.what.startswith("notice.") else ""
-    return f"Note over G: {_mermaid(f'{subject}{said}{by}')}"
+    kind, _, name = line.what.partition(".")
+    said = _mermaid(" ".join(filter(None, (line.call or kind, line.words, line.args))), _SAID)
+    if kind == "call" and line.by:
+        return f"{people[line.by]}->>G: {said}"
+    if kind == "call" and name in _ARROWS:
+        return f"{_ARROWS[name]}: {said}"
+    return f"Note over G: {said}" + (_mermaid(f" by {line.by}", _SAID) if line.by else "")
 
 
-def _mermaid(text: str) -> str:
-    """Mermaid has its own entities: a number sign, the code point, a semicolon. All but the plainest text goes so."""
-    return _PLAIN.sub(lambda found: f"#{ord(found[0])};", text)
+def _mermaid(text: str, unsafe: re.Pattern[str]) -> str:
+    """Mermaid has its own entities: a number sign, the code point, a semicolon."""
+    return unsafe.sub(lambda found: f"#{ord(found[0])};", text)

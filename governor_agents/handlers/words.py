@@ -122,7 +122,8 @@ def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
 def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
     detail = (visible(run.blocked_detail),) if run.blocked_detail else ()
     if run.blocked not in ("", UNKNOWN):
-        because = f"stands still until an operator acts: {visible(run.blocked)}"
+        why = _BLOCKED.get(run.blocked) or visible(run.blocked.replace("_", " "))
+        because = f"stands still until an operator acts: {why}"
         return Explanation(because, detail, (_cancel(run, commands),))
     doubts = tuple(_doubt(run, call) for call in run.having(CallState.UNKNOWN))
     ways = (
@@ -132,6 +133,12 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
     )
     because = "a call was started and nobody recorded a result: it may or may not have happened"
     return Explanation(because, (*detail, *doubts), ways)
+
+
+_BLOCKED = {
+    "caller_gone": "its caller is gone, and nobody else can run a method of its object",
+    "snapshot": "the state that it was paused with cannot be resumed by this code",
+}
 
 
 def _doubt(run: Run, call: Call) -> str:

@@ -170,9 +170,14 @@ class _File:
                 self.problems.append((rule.line, twice))
         return list(found.values())
 
-    def tools(self) -> dict[str, Tool]:
-        """What is declared of tools."""
-        return {name: Tool(name, **self._fields(node, TOOL_READERS, name)) for name, _, node in self._entries("tools")}
+    def tools(self, known: dict[str, Tool]) -> dict[str, Tool]:
+        """What is declared of tools; ``known`` is what files before this one declare, and grows."""
+        found: dict[str, Tool] = {}
+        for name, line, node in self._entries("tools"):
+            found[name] = Tool(name, **self._fields(node, TOOL_READERS, name))
+            if known.setdefault(name, found[name]) != found[name]:
+                self.problems.append((line, f"tool {name!r} is declared otherwise in another file; declare it once"))
+        return found
 
     def defaults(self) -> Defaults:
         """The section ``approvals``."""
@@ -180,7 +185,7 @@ class _File:
         readers = TERM_READERS | {"approvers": self._approvers}
         return Defaults(**self._fields(node, readers, "approvals")) if node is not None else Defaults()
 
-    def rule_list(self, groups: Groups) -> RuleList:
+    def rule_list(self, groups: Groups, tools: dict[str, Tool]) -> RuleList:
         """The whole file, as far as it could be read."""
         return RuleList(
             self.rules(),
@@ -189,7 +194,7 @@ class _File:
             version=version_of(self._root.plain()),
             defaults=self.defaults(),
             groups=groups.members,
-            tools=self.tools(),
+            tools=self.tools(tools),
         )
 
     def lines(self) -> list[str]:
@@ -225,7 +230,8 @@ def read(sources: Sequence[Source]) -> list[RuleList]:
     """The files as lists of rules. Groups are shared among them. Raises `PolicyFileError` for the first problem."""
     files = [_File(source) for source in sources]
     groups = _all_groups(files)
-    lists = [file.rule_list(groups) for file in files]
+    tools: dict[str, Tool] = {}
+    lists = [file.rule_list(groups, tools) for file in files]
     _stop_on_problems(files)
     return lists
 

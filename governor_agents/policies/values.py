@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -52,7 +51,7 @@ def seconds(value: object) -> float:
         if found is None:
             raise ConfigError(f"{one_line(value, 40)!r} is no duration; write it like 90s, 30m, 4h, 1h30m or 1d")
         value = sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS, strict=True))
-    if not (math.isfinite(value) and 0 < value <= MAX_SECONDS):
+    if not 0 < value <= MAX_SECONDS:  # false for NaN too
         raise ConfigError("a duration must be longer than zero and at most 3660d")
     return float(value)
 

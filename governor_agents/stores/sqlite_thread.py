@@ -28,6 +28,9 @@ POLL: Final = 0.035
 BATCH: Final = 256
 """The most writes that share a commit, so that nobody waits behind an endless one."""
 
+LONG_LOG: Final = 8 * 2**20
+"""Bytes from which on the write-ahead log is begun anew."""
+
 T = TypeVar("T")
 
 
@@ -82,6 +85,7 @@ class DatabaseThread:
         self._stopped = False
         self._watching = False
         self._data_version = 0
+        self._commits = 0
         self._inode: tuple[int, int] | None = None
         self.written = asyncio.Event()
         self.opened: asyncio.Future[None] = self._loop.create_future()
@@ -178,6 +182,7 @@ class DatabaseThread:
         if writes:
             outcomes, changed = self._commit(connection, writes)
             self._post(outcomes, changed)
+            self._shorten_log(connection)
         return going
 
     def _take(self, connection: sqlite3.Connection) -> tuple[list[_Job], bool]:
@@ -229,12 +234,33 @@ class DatabaseThread:
             return [_Outcome(job.future, error=_told(error, self._place.path)) for job in jobs], False
         return [_Outcome(future, answer and answer.answer, error) for future, answer, error in outcomes], changed
 
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        """Begin the log anew when it has become long.
+
+        SQLite does that by itself only at a moment when nobody reads. Under load there is none: the log would grow
+        without end, and every commit would flush the database too.
+        """
+        self._commits += 1
+        if self._commits % 64 or _size(self._place.path.with_name(self._place.path.name + "-wal")) < LONG_LOG:
+            return
+        with contextlib.suppress(sqlite3.Error):  # somebody else is at it, or reads for long: another time, then
+            connection.execute("PRAGMA busy_timeout = 100")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute("PRAGMA busy_timeout = 0")
+
     def _file(self) -> tuple[int, int] | None:
         try:
             found = self._place.path.stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _outcome(job: _Job, do: Callable[[_Job], Any], path: Path) -> _Outcome:

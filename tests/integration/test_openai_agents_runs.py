@@ -1,5 +1,6 @@
 """Durable runs of OpenAI agents: what people decide is what happens, in whichever process the run goes on."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, SQLiteSession, function_tool
+from agents import Agent, RunContextWrapper, Runner, SQLiteSession, function_tool
 from pydantic import BaseModel
 
-from governor_agents import Decision, Governor, Run
+from governor_agents import Decision, Governor, Run, Verdict, idempotency_key
 from governor_agents.core.records import CallState
-from governor_agents.errors import ConfigError
+from governor_agents.core.verdicts import Stage
+from governor_agents.errors import ConfigError, SnapshotError
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
@@ -24,9 +26,12 @@ from tests.integration.openai_agents_app import (
     Table,
     make_app,
     make_governor,
+    make_tools,
 )
 
 pytestmark = pytest.mark.anyio
+
+APP = Path(__file__).resolve().with_name("openai_agents_app.py")
 
 
 @pytest.fixture
@@ -93,17 +98,17 @@ async def test_a_second_process_resumes_from_the_store_alone(store: str, ledger:
     run = await governor.run("support", "go")
     await decide(governor, run, Decision.edit({"order": "4711", "amount": 5.0}))
     await governor.close()
-    app = Path(__file__).with_name("openai_agents_app.py")
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, app, store, ledger.path, run.id],
+    path = os.pathsep.join([str(APP.parents[2]), os.environ.get("PYTHONPATH", "")])
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(APP, store, ledger.path, run.id),
         env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"status": "completed", "output": "done", "told": ["refunded 4711 5.0"]}
+    out, err = await child.communicate()
+    assert child.returncode == 0, err.decode()
+    assert json.loads(out) == {"status": "completed", "output": "done", "told": ["refunded 4711 5.0"]}
     assert ledger.lines == ["refund 4711 5.0"]
 
 
@@ -177,10 +182,6 @@ async def test_a_failing_tool_is_recorded_failed_and_the_model_hears_what_it_alw
     run = await governor.run("support", "go")
     assert (run.status, ledger.lines, states(run)) == ("completed", ["fail 9"], {"fail": CallState.FAILED})
     plain = Scripted([("fail", {"order": "9"})])
-    from agents import Runner
-
-    from tests.integration.openai_agents_app import make_tools
-
     await Runner.run(Agent(name="Plain", model=plain, tools=[make_tools(ledger)["fail"]]), "go")
     assert model.outputs == plain.outputs
 
@@ -285,12 +286,6 @@ async def test_the_context_is_plain_json_and_survives_the_pause_as_the_tools_lef
     seen: list[Any] = []
 
     @function_tool
-    def count(ctx: Any) -> str:
-        return "unused"
-
-    from agents import RunContextWrapper
-
-    @function_tool
     def touch(ctx: RunContextWrapper[Any]) -> str:
         ctx.context["touched"] = ctx.context.get("touched", 0) + 1
         seen.append(dict(ctx.context))
@@ -327,10 +322,6 @@ async def test_a_context_that_is_no_json_object_is_refused_before_anything_runs(
 
 
 async def test_a_context_that_a_tool_spoilt_cannot_be_stored_and_says_so(store: str) -> None:
-    from agents import RunContextWrapper
-
-    from governor_agents.errors import SnapshotError
-
     @function_tool
     def spoil(ctx: RunContextWrapper[Any]) -> str:
         ctx.context["db"] = {1: "int keys would silently become strings"}
@@ -363,8 +354,6 @@ async def test_a_structured_final_output_becomes_plain_json(store: str) -> None:
 async def test_runner_options_come_from_the_factory_and_unknown_ones_are_refused(store: str, ledger: Ledger) -> None:
     governor = make_governor(store)
     model = Scripted([("note", {"text": "n"})])
-    from tests.integration.openai_agents_app import make_tools
-
     tools = [make_tools(ledger)["note"]]
     governor.agent("short")(lambda: (Agent(name="A", model=model, tools=tools), {"max_turns": 1}))
     with pytest.raises(Exception, match="Max turns"):
@@ -381,7 +370,7 @@ async def test_a_session_is_made_for_each_conversation_and_gets_the_outputs_afte
         return SQLiteSession(conversation, tmp_path / "sessions.db")
 
     def app() -> Governor:
-        governor, model = make_app(store, ledger.path)
+        governor, _ = make_app(store, ledger.path)
         factory = governor.agents["support"]
         governor.agents["support"] = lambda: (factory(), {"session": session})
         return governor
@@ -406,9 +395,6 @@ async def test_a_policy_that_denies_at_the_last_moment_wins(store: str, ledger: 
 
 
 async def test_a_policy_that_demands_more_people_makes_the_run_wait_again(store: str, ledger: Ledger) -> None:
-    from governor_agents import Verdict
-    from governor_agents.core.verdicts import Stage
-
     governor, _ = make_app(store, ledger.path)
     run = await governor.run("support", "go")
     await decide(governor, run, Decision.approve())
@@ -429,3 +415,47 @@ async def test_policies_see_the_agent_the_run_and_the_frozen_arguments(store: st
     assert (call.agent, call.run, call.requester, call.conversation) == ("Support", run.id, "ann@example.com", "c")
     assert (call.args, call.tool) == (b'{"text":"n"}', "note")
     assert len(call.schema_sha256) == 64
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+async def test_a_tool_finds_its_idempotency_key_and_a_read_only_one_has_none(store: str, threaded: bool) -> None:
+    keys = []
+
+    def pay() -> str:
+        keys.append(idempotency_key())
+        return "paid"
+
+    async def pay_async() -> str:
+        return pay()
+
+    tool = function_tool(pay if threaded else pay_async, name_override="pay")
+    look = function_tool(pay, name_override="look")
+    governor = make_governor(store, Table(pay=ALLOW))
+    governor.agent("a")(lambda: Agent(name="A", model=Scripted([("pay", {})], [("look", {})]), tools=[tool, look]))
+    run = await governor.run("a", "go")
+    assert keys == [run.calls[0].idem_key, ""]
+    assert keys[0].startswith("ga1_")
+
+
+async def test_the_synchronous_twin_drives_an_agent_in_a_running_loop(store: str, ledger: Ledger) -> None:
+    governor, _ = make_app(store, ledger.path)
+    run = governor.run_sync("support", "go")
+    governor.decide_sync(run.approvals[0].id, Decision.approve(), by=BOSS)
+    assert governor.resume_sync(run.id).status == "completed"
+    assert ledger.lines == ["refund 4711 10.0"]
+
+
+async def test_a_long_result_is_kept_and_told_again(store: str) -> None:
+    """Longer than what stands in the record itself."""
+
+    @function_tool
+    def read() -> str:
+        return "x" * 20_000
+
+    governor = make_governor(store, Table(read=ALLOW))
+    model = Scripted([("read", {})])
+    governor.agent("a")(lambda: Agent(name="A", model=model, tools=[read]))
+    run = await governor.run("a", "go")
+    assert (run.status, len(model.outputs[0])) == ("completed", 20_000)
+    assert run.calls[0].result is not None
+    assert run.calls[0].result.blob

@@ -152,10 +152,7 @@ json_values = st.recursive(
 @settings(max_examples=300)
 @given(value=json_values, expression=st.sampled_from(["call.args.x <= 50", "call.args.x == 1 || call.args.x > 'a'", "call.args.x"]))
 def test_any_arguments_give_a_boolean_or_a_failure(value: object, expression: str) -> None:
-    try:
-        facts = Facts(ToolCall("t", freeze({"x": value}), "1"), Tool("t"))
-    except ValueError:
-        return
+    facts = Facts(ToolCall("t", freeze({"x": value}), "1"), Tool("t"))
     try:
         result = Condition(expression).holds(facts)
     except ConditionFailed:

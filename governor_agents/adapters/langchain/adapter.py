@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import ToolCall as MessageToolCall
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.pregel import Pregel
@@ -46,13 +47,16 @@ class LangChainAdapter:
     """Plugs LangChain agents and LangGraph graphs in."""
 
     name = "langchain"
+    replays = True
     framework = f"langgraph {version('langgraph')}"
+    replays = True
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
         self.threads = Threads(governor)
         self.loops = Loops(governor)
         self.flights = Flights()
+        self._fingerprints: dict[int, tuple[Graph, str]] = {}
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -88,7 +92,11 @@ class LangChainAdapter:
 
     def fingerprint(self, agent: Any) -> str:
         """A hash of nodes, tools and their parameters."""
-        return sha256(freeze(shape(agent, list(reach(agent, self._governs)))))
+        known = self._fingerprints.get(id(agent))
+        if known is None or known[0] is not agent:
+            known = (agent, sha256(freeze(shape(agent, list(reach(agent, self._governs))))))
+            self._fingerprints[id(agent)] = known
+        return known[1]
 
     # -- driving ----------------------------------------------------------------------------------------------------
 
@@ -102,8 +110,10 @@ class LangChainAdapter:
         head = await _head(agent, config)
         if head is not None and head.metadata.get(RUN) == claim.run:
             return await self._drive(agent, None, config, context, options, emit)
-        if head is not None:
-            await self._answer_left(agent, config, SUPERSEDED)
+        if head is not None and _left(messages_of(head.checkpoint["channel_values"])):
+            await self._answer_left(agent, config)
+        elif isinstance(agent.checkpointer, GovernorSaver):
+            agent.checkpointer.prime(thread, claim, head)
         return await self._drive(agent, _input(agent, input), config, context, options, emit)
 
     async def resume(
@@ -125,6 +135,8 @@ class LangChainAdapter:
         owner = head.metadata.get(RUN)
         if owner not in (None, claim.run):
             raise SnapshotError(f"thread {_thread(snapshot)} went on without run {claim.run}: run {owner} wrote to it")
+        if isinstance(agent.checkpointer, GovernorSaver):
+            agent.checkpointer.prime(_thread(snapshot), claim, head)
         return await self._drive(agent, None, config, context, options, emit)
 
     async def _drive(
@@ -163,25 +175,21 @@ class LangChainAdapter:
         await self._settle(claim, config)
         if not waiting:
             return Segment(ended=True, output=answer(values))
-        return await self._pause(graph, config, tuple(waiting.values()), claim)
+        return self._pause(config["configurable"]["thread_id"], tuple(waiting.values()), claim)
 
     async def _settle(self, claim: Claim, config: RunnableConfig) -> None:
         """Wait for what the graph left running, and make what it left to be written durable."""
         await self.flights.landed(claim)
         thread = config["configurable"]["thread_id"]
-        await self._governor.loop.bridge(self.threads.settle(thread))
+        if self.threads.unsettled(thread):
+            await self._governor.loop.bridge(self.threads.settle(thread))
 
-    async def _pause(
-        self, graph: Graph, config: RunnableConfig, waiting: Sequence[Interrupt], claim: Claim | None
-    ) -> Segment:
+    def _pause(self, thread: str, waiting: Sequence[Interrupt], claim: Claim | None) -> Segment:
         asked = sorted((_asked(interrupt) for interrupt in waiting), key=lambda ask: (ask[0], ask[1].call_id))
         calls = {call.call_id: self._whose(call, claim) for _, call in asked}
-        head = await _head(graph, config)
         snapshot = {
             "v": 1,
-            "thread_id": config["configurable"]["thread_id"],
-            "checkpoint_ns": "",
-            "checkpoint_id": head.checkpoint["id"] if head else "",
+            "thread_id": thread,
             "interrupts": [{"id": interrupt.id, "call_id": interrupt.value["call_id"]} for interrupt in waiting],
         }
         return Segment(ended=False, snapshot=freeze(snapshot), pending=tuple(calls.values()))
@@ -215,7 +223,7 @@ class LangChainAdapter:
         if not waiting:
             return None
         claim = self.loops.claim(thread)
-        segment = await self._pause(graph, {"configurable": {"thread_id": thread}}, waiting, claim)
+        segment = self._pause(thread, waiting, claim)
         if claim is None:
             name = str(where.get("name") or (graph.config or {}).get("metadata", {}).get("lc_agent_name") or AGENT)
             pending = tuple(evolve(call, agent=name, conversation=thread) for call in segment.pending)
@@ -226,26 +234,17 @@ class LangChainAdapter:
     async def close(self, agent: Any, snapshot: bytes, calls: Sequence[Call]) -> None:
         """Give the calls that a superseded run left behind an answer in the thread's history."""
         told = {call.call_id: call.told for call in calls if call.told}
-        await self._answer_left(agent, {"configurable": {"thread_id": _thread(snapshot)}}, SUPERSEDED, told)
+        await self._answer_left(agent, {"configurable": {"thread_id": _thread(snapshot)}}, told)
 
-    async def _answer_left(
-        self, graph: Graph, config: RunnableConfig, default: str, told: Mapping[str, str] | None = None
-    ) -> None:
+    async def _answer_left(self, graph: Graph, config: RunnableConfig, told: Mapping[str, str] | None = None) -> None:
         nodes = [name for name, _ in tool_nodes(graph) if "/" not in name]
         state = await graph.aget_state({"configurable": {"thread_id": config["configurable"]["thread_id"]}})
-        messages = messages_of(state.values)
-        answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-        last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-        left = [call for call in last.tool_calls if call["id"] not in answered] if last else []
+        left = _left(messages_of(state.values))
         if not left or not nodes or not isinstance(state.values, dict):
             return
+        reasons = told or {}
         answers = [
-            ToolMessage(
-                (told or {}).get(call["id"] or "") or default,
-                name=call["name"],
-                tool_call_id=call["id"] or "",
-                status="error",
-            )
+            ToolMessage(reasons.get(id := call["id"] or "") or SUPERSEDED, name=call["name"], tool_call_id=id, status="error")
             for call in left
         ]
         await graph.aupdate_state(config, {"messages": answers}, as_node=nodes[0])
@@ -288,6 +287,13 @@ async def _head(graph: Graph, config: RunnableConfig) -> CheckpointTuple | None:
     assert isinstance(saver, BaseCheckpointSaver)  # `prepare` made sure
     thread = config["configurable"]["thread_id"]
     return await saver.aget_tuple({"configurable": {"thread_id": thread, "checkpoint_ns": ""}})
+
+
+def _left(messages: Sequence[Any]) -> list[MessageToolCall]:
+    """The calls of the model's last message that have no answer."""
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+    return [call for call in last.tool_calls if call["id"] not in answered] if last else []
 
 
 def _thread(snapshot: bytes) -> str:

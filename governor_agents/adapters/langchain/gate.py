@@ -132,6 +132,7 @@ class Gate:
         self.governor = governor
         self._composite = frozenset(composite)
         self._schemas: dict[int, tuple[BaseTool, str, bool]] = {}
+        self._earlier: dict[tuple[str, int], dict[str, Call]] = {}
 
     @property
     def shared(self) -> LangChainAdapter:
@@ -165,6 +166,8 @@ class Gate:
 
     async def _arun_claimed(self, claim: Claim, asked: _Asked, work: _Work, call: Callable[[bytes], Awaitable[Any]]) -> Ran:
         guard, loop = self.governor.guard, self.governor.loop
+        if self._has_closed(claim) and (ran := await loop.bridge(self._over(claim, asked))) is not None:
+            return ran
         if asked.composite:
             args = await loop.bridge(self._leave(claim, asked))
             if args is not None:
@@ -207,6 +210,8 @@ class Gate:
 
     def _run_claimed(self, claim: Claim, asked: _Asked, work: _Work, call: Callable[[bytes], Any]) -> Ran:
         guard, loop = self.governor.guard, self.governor.loop
+        if self._has_closed(claim) and (ran := loop.call(self._over(claim, asked))) is not None:
+            return ran
         if asked.composite:
             args = loop.call(self._leave(claim, asked))
             if args is not None:
@@ -285,6 +290,31 @@ class Gate:
         verdict = self.governor.policies.evaluate(known.as_tool_call(run), asked.tool)
         met = people.votes_meet(known.votes, verdict.stages, known.excluded)
         return known.args if verdict.outcome == "allow" or (verdict.outcome != "deny" and met) else None
+
+    def _has_closed(self, claim: Claim) -> bool:
+        run = self.governor.runs.known(claim.run)
+        return run is None or bool(run.closed)
+
+    async def _over(self, claim: Claim, asked: _Asked) -> Ran | None:
+        """What became of a call in a generation that is closed: a plain tool node runs from the top on every resume."""
+        if asked.call.call_id in claim.known:
+            return None
+        run = self.governor.runs.known(claim.run) or await self.governor.runs.get(claim.run)
+        key = (run.id, len(run.closed))
+        if key not in self._earlier:
+            if len(self._earlier) > 64:
+                self._earlier.clear()
+            self._earlier[key] = {call.call_id: call for call in await self.governor.runs.all_calls(run)}
+        known = self._earlier[key].get(asked.call.call_id)
+        if known is None or run.by_call_id(known.call_id) is not None:
+            return None
+        if not _same(known, asked.call):
+            raise ArgumentsError(f"the call id {known.call_id!r} of {known.tool} came back with other content")
+        if known.state is CallState.SUCCEEDED and known.result is not None:
+            data = known.result.data
+            stored = await self.governor.runs.blob(known.result.blob) if data is None else data.encode()
+            return Ran("value", _load(stored), state=known.state)
+        return Ran("told", text=known.told or str(known.state), state=known.state)
 
     # -- instead ----------------------------------------------------------------------------------------------------
 

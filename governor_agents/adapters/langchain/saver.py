@@ -10,6 +10,7 @@ What it does not do: ``durability="exit"`` opens no run for a loop of one's own 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -42,6 +43,22 @@ RUN = "governor_run"
 _SOURCE_NODE = "__error_source_node__"
 
 
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    """A checkpoint on its way: what it opens and ends, and whether it waits for the next one."""
+
+    place: Place
+    config: RunnableConfig
+    given: RunnableConfig
+    checkpoint: Checkpoint
+    saved: Saved
+    metadata: dict[str, Any]
+    claim: Claim | None
+    opens: bool
+    ends: bool
+    waits: bool
+
+
 class GovernorSaver(BaseCheckpointSaver[int]):
     """Keeps LangGraph threads in the governor's store.
 
@@ -54,6 +71,7 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         self.governor = governor
         self.agent = agent
         self.values = Values(types)
+        self._primed: dict[str, tuple[Claim, CheckpointTuple | None]] = {}
         super().__init__(serde=_Serde(self.values))
 
     @property
@@ -76,99 +94,135 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> RunnableConfig:
         """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
-        values = self.values.dumps(dict(checkpoint), "checkpoint")
-        return self.governor.loop.call(self._put(config, checkpoint, metadata, values, current_claim()))
+        saving = self._saving(config, checkpoint, metadata)
+        return saving.config if saving.waits else self.governor.loop.call(self._put(saving))
 
     async def aput(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> RunnableConfig:
         """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
-        values = self.values.dumps(dict(checkpoint), "checkpoint")
-        return await self.governor.loop.bridge(self._put(config, checkpoint, metadata, values, current_claim()))
+        saving = self._saving(config, checkpoint, metadata)
+        return saving.config if saving.waits else await self.governor.loop.bridge(self._put(saving))
 
-    async def _put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        values: str,
-        driver: Claim | None,
-    ) -> RunnableConfig:
-        await self.governor.open()
-        place, running = _place(config), _running(config)
-        parent = config["configurable"].get("checkpoint_id") or ""
-        begins = running and metadata.get("source") == "input"
-        if begins and not place.ns and driver is None:
-            await self._begin(place.thread, config)
-        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
+    def _saving(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> _Saving:
+        """Make JSON of a checkpoint; under a driver, the first ones of a loop wait for what follows."""
+        driver, place, running = current_claim(), _place(config), _running(config)
         kept = cast(dict[str, Any], get_checkpoint_metadata(config, metadata))
-        if claim is not None:
+        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
+        begins = running and metadata.get("source") == "input"
+        opens = begins and not place.ns and driver is None
+        if claim is not None and not opens:
             kept[RUN] = claim.run
-        first = begins or (driver is not None and running and self.threads.waits_for(place, parent))
-        saved = Saved(checkpoint["id"], parent, values, self.values.dumps(kept, "metadata"), initial=begins)
-        await self.threads.add(place, saved, claim, later=first)
-        if driver is None and claim is not None and not place.ns and metadata.get("source") == "loop":
-            await self._rest(place.thread, checkpoint)
-        return _config(place, checkpoint["id"])
+        parent = config["configurable"].get("checkpoint_id") or ""
+        saving = _Saving(
+            place,
+            _config(place, checkpoint["id"]),
+            config,
+            checkpoint,
+            Saved(checkpoint["id"], parent, self.values.dumps(dict(checkpoint), "checkpoint"), "{}", initial=begins),
+            kept,
+            claim,
+            opens=opens,
+            ends=running and driver is None and not place.ns and metadata.get("source") == "loop",
+            waits=driver is not None and running and (begins or self.threads.waits_for(place, parent)),
+        )
+        if saving.waits:
+            self.threads.later(place, self._complete(saving), claim)
+        return saving
+
+    def _complete(self, saving: _Saving) -> Saved:
+        return replace(saving.saved, metadata=self.values.dumps(saving.metadata, "metadata"))
+
+    async def _put(self, saving: _Saving) -> RunnableConfig:
+        await self.governor.open()
+        thread, claim = saving.place.thread, saving.claim
+        if saving.opens:
+            await self._begin(thread, saving.given)
+            claim = self.shared.loops.claim(thread)
+            if claim is not None:
+                saving.metadata[RUN] = claim.run
+            self.threads.later(saving.place, self._complete(saving), claim)
+            return saving.config
+        await self.threads.add(saving.place, self._complete(saving), claim)
+        if saving.ends and claim is not None and has_ended(saving.checkpoint):
+            await self.shared.loops.finish(thread, output=answer(saving.checkpoint["channel_values"]))
+        return saving.config
 
     async def _begin(self, thread: str, config: RunnableConfig) -> None:
         named = self.agent or str((config.get("metadata") or {}).get("lc_agent_name") or AGENT)
         await self.shared.loops.open(thread, named, str(config["configurable"].get("requester") or ""))
 
-    async def _rest(self, thread: str, checkpoint: Checkpoint) -> None:
-        if has_ended(checkpoint):
-            await self.shared.loops.finish(thread, output=answer(checkpoint["channel_values"]))
-
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
-        written = self._written(config, writes, task_id, task_path)
-        self.governor.loop.call(self._put_writes(config, written, [channel for channel, _ in writes], current_claim()))
+        written, claim, waits = self._written(config, writes, task_id, task_path)
+        if not waits:
+            self.governor.loop.call(self._put_writes(config, written, claim))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
-        written = self._written(config, writes, task_id, task_path)
-        channels = [channel for channel, _ in writes]
-        await self.governor.loop.bridge(self._put_writes(config, written, channels, current_claim()))
+        written, claim, waits = self._written(config, writes, task_id, task_path)
+        if not waits:
+            await self.governor.loop.bridge(self._put_writes(config, written, claim))
 
     def _written(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Written:
+    ) -> tuple[Written, Claim | None, bool]:
+        """Make JSON of writes; under a driver they wait for the next checkpoint, or for the end of its stretch."""
         items = tuple(
             (WRITES_IDX_MAP.get(channel, at), channel, self.values.dumps(value, channel))
             for at, (channel, value) in enumerate(writes)
         )
-        return Written(config["configurable"]["checkpoint_id"], task_id, task_path, items)
+        written = Written(config["configurable"]["checkpoint_id"], task_id, task_path, items)
+        driver, place = current_claim(), _place(config)
+        if not _running(config):
+            return written, driver, False
+        claim = driver or self.shared.loops.claim(place.thread)
+        waits = driver is not None or not any(channel in WRITES_IDX_MAP for channel, _ in writes)
+        if waits:
+            self.threads.later(place, written, claim)
+        return written, claim, waits
 
-    async def _put_writes(
-        self, config: RunnableConfig, written: Written, channels: Collection[str], driver: Claim | None
-    ) -> None:
+    async def _put_writes(self, config: RunnableConfig, written: Written, claim: Claim | None) -> None:
         await self.governor.open()
-        place, running = _place(config), _running(config)
-        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
-        own = claim is not None and driver is None and not place.ns
-        special = any(channel in WRITES_IDX_MAP for channel in channels)
-        await self.threads.add(place, written, claim, later=running and (driver is not None or not special))
-        if own and INTERRUPT in channels:
+        place = _place(config)
+        await self.threads.add(place, written, claim)
+        if claim is None or place.ns or current_claim() is not None:
+            return
+        stored = {channel: value for _, channel, value in written.items}
+        if INTERRUPT in stored:
             self.shared.loops.paused(place.thread)
-        if own and ERROR in channels and _SOURCE_NODE not in channels:
-            error = next(value for _, channel, value in written.items if channel == ERROR)
-            await self.shared.loops.finish(place.thread, error=str(self.values.loads(error)))
+        if ERROR in stored and _SOURCE_NODE not in stored:
+            await self.shared.loops.finish(place.thread, error=str(self.values.loads(stored[ERROR])))
 
     # -- get --------------------------------------------------------------------------------------------------------
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, else the newest of its thread and namespace."""
+        if (primed := self._take_primed(config)) is not None:
+            return primed[0]
         found = self.governor.loop.call(self._find(config))
         return None if found is None else self._tuple(found)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, else the newest of its thread and namespace."""
+        if (primed := self._take_primed(config)) is not None:
+            return primed[0]
         found = await self.governor.loop.bridge(self._find(config))
         return None if found is None else self._tuple(found)
+
+    def prime(self, thread: str, claim: Claim, head: CheckpointTuple | None) -> None:
+        """What the driver has just read of a thread: the loop that it starts need not read it again."""
+        self._primed[thread] = (claim, head)
+
+    def _take_primed(self, config: RunnableConfig) -> tuple[CheckpointTuple | None] | None:
+        if not self._primed or config["configurable"].get("checkpoint_id") or config["configurable"].get("checkpoint_ns"):
+            return None
+        claim, head = self._primed.pop(str(config["configurable"]["thread_id"]), (None, None))
+        return (head,) if claim is not None and claim is current_claim() and _running(config) else None
 
     async def _find(self, config: RunnableConfig) -> Found | None:
         await self.governor.open()

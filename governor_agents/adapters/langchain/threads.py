@@ -4,7 +4,7 @@ One record holds what became durable together: one or more checkpoints, and the 
 added, under ids that sort the newest first, by a number of their own: the clocks of two workers need not agree. What
 may wait for the next record is kept here until then; every flush checks the claim it is made under.
 
-A thread's id is the index field ``conversation``. Everything here runs on the governor loop.
+A thread's id is the index field ``conversation``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,37 +101,43 @@ class _Buffer:
 
     entries: list[tuple[Saved | Written, Claim | None]] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    timer: asyncio.TimerHandle | None = None
+    lingers: bool = False
     top: int | None = None
 
 
 class Threads:
-    """The threads of one governor."""
+    """The threads of one governor. `later` may be called from anywhere, all else runs on the governor loop."""
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
         self._buffers: dict[Place, _Buffer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._mutex = threading.Lock()
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    async def add(self, place: Place, entry: Saved | Written, claim: Claim | None, *, later: bool) -> None:
-        """Store an entry: durable on return, unless it may wait for what comes ``later``. Raises `Fenced`."""
+    def later(self, place: Place, entry: Saved | Written, claim: Claim | None) -> None:
+        """Store an entry with the next one, or after a while. Raises `Fenced` for a claim that is known to be over."""
         if claim is not None and claim.lost:
             raise Fenced(claim.stop)
-        buffer = self._buffer(place)
-        buffer.entries.append((entry, claim))
-        if not later:
-            await self.flush(place)
-        elif buffer.timer is None and not isinstance(entry, Saved):
-            buffer.timer = asyncio.get_running_loop().call_later(LINGER, self._overdue, place)
+        with self._mutex:
+            buffer = self._buffer(place)
+            buffer.entries.append((entry, claim))
+            lingers, buffer.lingers = buffer.lingers, buffer.lingers or isinstance(entry, Written)
+        if buffer.lingers and not lingers:
+            self._governor.loop.spawn(self._linger(place, buffer))
+
+    async def add(self, place: Place, entry: Saved | Written, claim: Claim | None) -> None:
+        """Store an entry: durable on return. Raises `Fenced`, `StoreError`."""
+        with self._mutex:
+            self._buffer(place).entries.append((entry, claim))
+        await self.flush(place)
 
     def waits_for(self, place: Place, id: str) -> bool:
         """True when the checkpoint is an initial one that has not become durable yet."""
-        buffer = self._buffers.get(place)
-        return buffer is not None and any(
-            isinstance(entry, Saved) and entry.initial and entry.id == id for entry, _ in buffer.entries
-        )
+        with self._mutex:
+            buffer = self._buffers.get(place)
+            entries = [entry for entry, _ in buffer.entries] if buffer else []
+        return any(isinstance(entry, Saved) and entry.initial and entry.id == id for entry in entries)
 
     async def flush(self, place: Place) -> None:
         """Make everything of this place durable that was added before. Raises `Fenced`, `StoreError`."""
@@ -138,43 +145,44 @@ class Threads:
         if buffer is None or not (buffer.entries or buffer.lock.locked()):
             return
         async with buffer.lock:
-            entries, buffer.entries = buffer.entries, []
-            if buffer.timer is not None:
-                buffer.timer.cancel()
-                buffer.timer = None
+            with self._mutex:
+                entries, buffer.entries = buffer.entries, []
             if not entries:
                 return
             await self._check({claim for _, claim in entries if claim is not None})
             try:
                 await self._write(place, buffer, [entry for entry, _ in entries])
             except StoreError:
-                buffer.entries[:0] = entries
+                with self._mutex:
+                    buffer.entries[:0] = entries
                 raise
+
+    def unsettled(self, thread: str) -> list[Place]:
+        """The places of a thread where something waits to become durable."""
+        with self._mutex:
+            return [place for place, buffer in self._buffers.items() if place.thread == thread and buffer.entries]
 
     async def settle(self, thread: str) -> None:
         """Make everything of a thread durable."""
-        for place in [place for place in self._buffers if place.thread == thread]:
+        for place in self.unsettled(thread):
             await self.flush(place)
 
     def _buffer(self, place: Place) -> _Buffer:
         buffer = self._buffers.pop(place, None) or _Buffer()
         self._buffers[place] = buffer
         if len(self._buffers) > 1024:
-            idle = next((at for at, other in self._buffers.items() if not other.entries and not other.lock.locked()), None)
-            if idle is not None and idle != place:
-                del self._buffers[idle]
+            idle = (at for at, old in self._buffers.items() if not old.entries and not old.lock.locked() and at != place)
+            if (oldest := next(idle, None)) is not None:
+                del self._buffers[oldest]
         return buffer
 
-    def _overdue(self, place: Place) -> None:
-        async def work() -> None:
-            try:
-                await self.flush(place)
-            except (Fenced, StoreError) as error:
-                log.warning("thread %s: %s", place.thread, error)
-
-        task = asyncio.get_running_loop().create_task(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _linger(self, place: Place, buffer: _Buffer) -> None:
+        await asyncio.sleep(LINGER)
+        buffer.lingers = False
+        try:
+            await self.flush(place)
+        except (Fenced, StoreError) as error:
+            log.warning("thread %s: %s", place.thread, error)
 
     async def _check(self, claims: set[Claim]) -> None:
         """A worker whose claim is over writes no checkpoints any more."""

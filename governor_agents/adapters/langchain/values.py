@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -221,14 +222,19 @@ def _revive(kind: type, value: Any) -> Any:
 
 def _fields(message: lc.BaseMessage) -> dict[str, Any]:
     """What is set on a message: its fields that do not hold their default, and its extra ones."""
-    fields: dict[str, Any] = {}
-    for name, field in type(message).model_fields.items():
-        value = getattr(message, name)
-        if name == "content" or (name != "type" and value != field.get_default(call_default_factory=True)):
-            fields[name] = value
-    if isinstance(message, lc.RemoveMessage):
-        fields.pop("content")
+    held = message.__dict__
+    fields = {name: held[name] for name, default in _defaults(type(message)) if held.get(name) != default}
     return fields | (message.model_extra or {})
+
+
+@cache
+def _defaults(kind: type[lc.BaseMessage]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a message class that are stored, each with the value that goes without saying."""
+    gone = {"type", "content"} if kind is lc.RemoveMessage else {"type"}
+    fields = ((name, field) for name, field in kind.model_fields.items() if name not in gone)
+    return tuple(
+        (name, None if name == "content" else field.get_default(call_default_factory=True)) for name, field in fields
+    )
 
 
 def text(plain: Json) -> str:

@@ -46,6 +46,7 @@ class OpenAIAgentsAdapter:
     """Plugs the OpenAI Agents SDK in. See `governor_agents.core.ports.Adapter`."""
 
     name = "openai_agents"
+    replays = False
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import Any
 
-from agents import FunctionTool, ToolOutputFileContent, ToolOutputImage, ToolOutputText
-from pydantic import TypeAdapter
+from agents import FunctionTool, ItemHelpers
+from pydantic import BaseModel, TypeAdapter
 
 from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.records import CallState
 from governor_agents.errors import ArgumentsError
 
-_STRUCTURED = (ToolOutputText, ToolOutputImage, ToolOutputFileContent)
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -33,13 +33,14 @@ def _text(value: Json) -> bytes:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _items(value: Any) -> Json | None:
-    """Text, images and files in the form of the dictionaries that the SDK takes as well."""
-    if isinstance(value, _STRUCTURED):
-        return value.model_dump(mode="json", exclude_none=True)
-    if isinstance(value, list | tuple) and any(isinstance(item, _STRUCTURED) for item in value):
-        return [_items(item) if isinstance(item, _STRUCTURED) else item for item in value]
-    return None
+def _told(value: Any) -> Json:
+    """What the SDK makes of a value for the model, in a form that it makes the same of again."""
+    call: Any = SimpleNamespace(call_id="")
+    told = ItemHelpers.tool_call_output_item(call, value)["output"]
+    if isinstance(told, str):
+        return told
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item.model_dump(mode="json", exclude_none=True) if isinstance(item, BaseModel) else item for item in items]
 
 
 def dump(tool: FunctionTool, value: Any) -> bytes:
@@ -50,8 +51,7 @@ def dump(tool: FunctionTool, value: Any) -> bytes:
             return _text(typed.dump_python(value, mode="json", by_alias=True))
         if isinstance(value, str) or _is_json(value):
             return _text(value)
-        items = _items(value)
-        return _text(items if items is not None and _is_json(items) else str(value))
+        return _text(_told(value))
     except Exception as error:  # the tool has run: there must be a record
         return _text(f"a {type(value).__name__} that cannot be written down ({type(error).__name__})")
 
