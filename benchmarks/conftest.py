@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")  # the peers' own
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,8 @@ class Governor:
     ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
-    ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
     seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30). ``secret`` keys idempotency keys
+    (default ``$GOVERNOR_SECRET``).
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from governor_agents.core.calls import Tool
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import ConfigError, PolicyFileError
-from governor_agents.policies.asks import Defaults, draft
+from governor_agents.policies.asks import Defaults, Draft, draft
 from governor_agents.policies.groups import Groups
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import BoundRule, RuleList
@@ -107,11 +107,14 @@ def _tools(lists: Iterable[RuleList]) -> dict[str, Tool]:
 
 def _base(listed: Sequence[Defaults], given: Defaults | None, groups: Groups) -> Verdict:
     """The default demand: what is given in Python, else what the files say, added up as their asks would be."""
-    own = draft(given.given()) if given else draft({})
-    theirs = [draft(one.given()) for one in listed]
-    stages = own.stages if "stages" not in own.unset else all_stages([one for one in theirs if one.stages])
-    people = tuple(replace(stage, people=groups.people(stage.names)) for stage in stages)
-    return Verdict("require_approval", stages=people, **(merge_terms(theirs) | merge_terms([own])))
+    own = _with_people(draft(given.given() if given else {}), groups)
+    theirs = [_with_people(draft(one.given()), groups) for one in listed]
+    stages = own.stages if "stages" not in own.unset else all_stages(theirs)
+    return Verdict("require_approval", stages=stages, **(merge_terms(theirs) | merge_terms([own])))
+
+
+def _with_people(ask: Draft, groups: Groups) -> Draft:
+    return replace(ask, stages=tuple(replace(stage, people=groups.people(stage.names)) for stage in ask.stages))
 
 
 def _check_rules(lists: Iterable[RuleList], base: Verdict, groups: Groups) -> None:

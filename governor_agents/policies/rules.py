@@ -22,7 +22,7 @@ below it would have asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
@@ -118,7 +118,7 @@ class BoundRule:
         self._agent = matcher(rule.agent) if rule.agent is not None else None
         self._requester = matcher(map(person_id, rule.requester)) if rule.requester is not None else None
         asks = self.verdict if isinstance(self.verdict, Draft) else draft({})
-        self.failure = with_fields(asks, policy=self.verdict.policy, version=version, code="policy_error")
+        self.failure = replace(asks, policy=self.verdict.policy, version=version, code="policy_error")
 
     def applies(self, call: ToolCall) -> str:
         """Empty when agent and requester fit, otherwise which of them does not."""
@@ -134,13 +134,7 @@ class BoundRule:
 
     def failed(self, why: ConditionFailed) -> Verdict:
         """The demand of a rule whose condition failed."""
-        return with_fields(self.failure, reason=f"rule {self.rule.name!r} ({self.where}) failed: {one_line(why)}")
-
-
-def with_fields(verdict: Draft, **changes: Any) -> Draft:
-    """The same demand with other fields."""
-    given = {item.name: getattr(verdict, item.name) for item in fields(verdict)}
-    return Draft(**given | changes)
+        return replace(self.failure, reason=f"rule {self.rule.name!r} ({self.where}) failed: {one_line(why)}")
 
 
 _Touching = tuple[tuple[BoundRule, ...], tuple[BoundRule, ...]]

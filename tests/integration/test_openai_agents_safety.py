@@ -16,6 +16,7 @@ from agents import (
     WebSearchTool,
     function_tool,
     handoff,
+    tool_namespace,
 )
 
 from governor_agents import Decision, Governor, PolicySet, Run, Tool, Verdict
@@ -316,6 +317,19 @@ async def test_forged_arguments_of_an_approved_call_run_nothing(store: str, ledg
     assert ledger.lines == []
 
 
+async def test_forged_arguments_that_the_sdk_would_take_meet_the_guard(store: str, ledger: Ledger) -> None:
+    """With the SDK's own fingerprints removed it would run them; the record knows what was approved."""
+    governor, run = await waiting(store, ledger)
+    data = json.loads((await snapshot_of(governor, run)).replace(b"4711", b"9999"))
+    data["context"]["tool_invocations"] = {}
+    forged = approve_natively(json.dumps(data).encode(), run.calls[0].call_id)
+    await governor.decide(run.approvals[0].id, Decision.approve(), by=BOSS)
+    claimed = await governor.claim(run.id)
+    with pytest.raises((ArgumentsError, SnapshotError)):
+        await resume_with(governor, claimed, forged)
+    assert ledger.lines == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -530,6 +544,73 @@ async def test_a_cancelled_run_leaves_its_tool_in_doubt(store: str, streamed: bo
         await task
     run = await governor.get(run.id)
     assert (run.status, states(run)) == ("blocked", {"slow": CallState.UNKNOWN})
+
+
+async def test_a_tool_that_cancels_itself_is_a_doubt(store: str) -> None:
+    """The SDK makes words of it for the model; the run is blocked all the same."""
+
+    @function_tool
+    async def gives_up() -> str:
+        raise asyncio.CancelledError
+
+    governor = make_governor(store, Table(gives_up=ALLOW))
+    governor.agent("a")(lambda: Agent(name="A", model=Scripted([("gives_up", {})]), tools=[gives_up]))
+    run = await governor.run("a", "go")
+    assert (run.status, states(run)) == ("blocked", {"gives_up": CallState.UNKNOWN})
+
+
+async def test_a_stop_inside_an_agent_that_a_tool_runs_by_itself_neither_hangs_nor_is_lost(
+    store: str, ledger: Ledger
+) -> None:
+    """The stop waits for the tools beside it, but not for the tool around it."""
+
+    class SameId(Scripted):
+        def _answer(self, input: Any) -> list[Any]:
+            items = super()._answer(input)
+            for item in items:
+                if hasattr(item, "call_id"):
+                    item.call_id = "call_0"
+            return items
+
+    governor = make_governor(store, Table(helper=ALLOW, note=ALLOW))
+    inner = Agent(name="Inner", model=SameId([("note", {"text": "n"})]), tools=[make_tools(ledger)["note"]])
+    govern(inner, governor)
+
+    @function_tool
+    async def helper() -> str:
+        return str((await Runner.run(inner, "go")).final_output)
+
+    model = SameId([("helper", {})])
+    governor.agent("a")(lambda: Agent(name="A", model=model, tools=[helper]))
+    with pytest.raises(ArgumentsError, match="two different calls"):
+        await governor.run("a", "go")
+    assert (ledger.lines, len(model.inputs)) == ([], 1)
+
+
+async def test_tools_in_a_namespace_are_known_by_their_full_name(store: str, ledger: Ledger) -> None:
+    def app() -> tuple[Governor, Table]:
+        table = Table(**{"crm.refund": ASK})
+        governor = make_governor(store, table)
+        tools = tool_namespace(name="crm", description="Customers.", tools=[make_tools(ledger)["refund"]])
+
+        class InNamespace(Scripted):
+            def _answer(self, input: Any) -> list[Any]:
+                items = super()._answer(input)
+                for item in items:
+                    if hasattr(item, "call_id"):
+                        item.namespace = "crm"
+                return items
+
+        governor.agent("a")(lambda: Agent(name="A", model=InNamespace([("refund", {"order": "1"})]), tools=tools))
+        return governor, table
+
+    governor, _ = app()
+    run = await governor.run("a", "go")
+    assert [approval.tool for approval in run.approvals] == ["crm.refund"]
+    await governor.decide(run.approvals[0].id, Decision.approve(), by=BOSS)
+    other, _ = app()
+    run = await other.resume(run.id)
+    assert (run.status, ledger.lines) == ("completed", ["refund 1 10.0"])
 
 
 async def test_input_guardrails_judge_the_arguments_that_run(store: str, ledger: Ledger) -> None:

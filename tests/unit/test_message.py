@@ -325,6 +325,21 @@ def test_terminal_reads_back_to_the_stored_bytes(width: int) -> None:
         assert not [character for character in plain.replace("\n", "") if hides(character)]
 
 
+@pytest.mark.parametrize("width", [60, 61, 73, 80, 120, 200])
+def test_terminal_columns_lose_no_letter(width: int) -> None:
+    """Side by side with their labels, texts are folded, never cut: each is there but for its white space."""
+    for seed in range(40):
+        random = Random(seed)
+        words = ["x" * random.randrange(1, 90) if random.random() < 0.3 else f"w{at}é日" for at in range(random.randrange(60))]
+        approval = approval_of({"long": " ".join(words), "n" * random.randrange(1, 60): "日本" * random.randrange(80)})
+        message = Message.of(approval)
+        out = StringIO()
+        print_message(Console(file=out, width=width, force_terminal=True, color_system=None), message)
+        grids = out.getvalue().partition("arguments as canonical JSON")[0]
+        for label, text in [*message.facts(), *((line.path, line.value) for line in message.arguments if len(line.path) < 33)]:
+            assert "".join((label + text).split()) in "".join(grids.split())
+
+
 def test_a_display_that_shortens_does_not_read_back() -> None:
     """Negative control: the reading above notices a cut, a dropped line and a cleaned character."""
     approval = approval_of({"note": "x" * 300, "to": "a\u200bb", "amount": 1})

@@ -66,7 +66,7 @@ rules:
     stages:
       - {approvers: [group:ops], within: 30m}
       - {approvers: [cfo@example.com, local:Bob], quorum: 2}
-    deadline: 90
+    deadline: 3600
     run_within: 1h30m
     reason: more than ten
     reason_required: false
@@ -121,7 +121,7 @@ def test_every_key_reaches_the_verdict() -> None:
         Stage(("group:ops",), ("local:Alice", "ops@example.com"), 1, 1800.0),
         Stage(("cfo@example.com", "local:Bob"), ("cfo@example.com", "local:Bob"), 2),
     )
-    assert (asked.deadline, asked.run_within, asked.reason, asked.reason_required) == (90, 5400, "more than ten", False)
+    assert (asked.deadline, asked.run_within, asked.reason, asked.reason_required) == (3600, 5400, "more than ten", False)
     assert (asked.on_expire, asked.exclude_requester, asked.channels) == ("continue", True, ("email",))
     assert policies.tool("pay_bill") == Tool("pay_bill", effect="money", retry="idempotent", idempotency_ttl=129_600.0)
     assert policies.tool("refund") == Tool("refund", known=False)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -284,6 +288,14 @@ def test_a_loop_that_ends_with_a_retry_open_can_be_left() -> None:
     assert after.state is not RunState.BLOCKED
 
 
+class Slow(MemoryStore):
+    """Every write takes a turn of the loop, as it does in any store but memory."""
+
+    async def swap(self, record: Any, **rest: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return await super().swap(record, **rest)
+
+
 # -- a governor on a store in memory ----------------------------------------------------------------------------------
 
 
@@ -361,7 +373,7 @@ def test_a_call_id_that_comes_twice_at_once_runs_once() -> None:
     """A provider's duplicate tool_call_id, both tools started in parallel: one effect."""
 
     async def main() -> None:
-        app = App()
+        app = App(store=Slow())
         _, claim = await app.begin()
         guard = app.governor.guard
         both = [guard.run(claim, app.call("c1"), PAY, app.tool) for _ in range(2)]
@@ -376,7 +388,7 @@ def test_a_call_id_that_comes_twice_at_once_with_other_content_is_refused() -> N
     """The same, with other arguments: the verdict on five is not a verdict on five thousand."""
 
     async def main() -> None:
-        app = App(lambda call: ALLOW if call.arguments["amount"] < 50 else ASK)
+        app = App(lambda call: ALLOW if call.arguments["amount"] < 50 else ASK, Slow())
         _, claim = await app.begin()
         guard = app.governor.guard
         both = [guard.run(claim, app.call("c1", amount=amount), PAY, app.tool) for amount in (5, 5000)]
@@ -576,6 +588,63 @@ def test_a_write_whose_answer_was_lost_does_not_undo_the_next_one() -> None:
             await mine.change("run_1", beat, fresh=False)
         assert (await mine.get("run_1")).state is RunState.CANCELLED
         await store.close()
+
+    asyncio.run(main())
+
+
+def test_the_intent_is_bounded_by_the_lease_in_the_store() -> None:
+    """The compare-and-set of the intent carries ``not_after``: a process that slept over its lease starts nothing."""
+
+    async def main() -> None:
+        app = App()
+
+        class Stops(MemoryStore):
+            stopped = False
+
+            async def swap(self, record: Any, **rest: Any) -> Any:
+                if b'"executing"' in record.body and not self.stopped:
+                    self.stopped = True
+                    app.clock.move(3600.0)  # SIGSTOP between the look at the clock and the write
+                return await super().swap(record, **rest)
+
+        app.clock = MovableClock()
+        app.governor = Governor([lambda call: ALLOW], store=Stops(clock=app.clock), secret=b"k")
+        _, claim = await app.begin()
+        await asyncio.gather(app.governor.guard.run(claim, app.call("c1"), PAY, app.tool), return_exceptions=True)
+        assert not app.effects
+        await app.governor.close()
+
+    asyncio.run(main())
+
+
+def test_a_vote_that_is_written_after_the_deadline_does_not_count() -> None:
+    """The store's clock at the write decides, not the look before it."""
+
+    async def main() -> None:
+        clock = MovableClock()
+
+        class Stops(MemoryStore):
+            armed = False
+
+            async def swap(self, record: Any, **rest: Any) -> Any:
+                if self.armed:
+                    self.armed = False
+                    clock.move(3600.0)
+                return await super().swap(record, **rest)
+
+        store = Stops(clock=clock)
+        app = App(ASK, store)
+        app.clock = clock
+
+        @app.governor.govern(approvers=["alice"], deadline=100.0)
+        async def transfer() -> str:
+            return "ok"
+
+        pending = await transfer.ask()  # type: ignore[attr-defined]
+        store.armed = True
+        with pytest.raises(GovernorError):
+            await app.governor.decide(pending.approval, Decision.approve(), by="alice")
+        await app.governor.close()
 
     asyncio.run(main())
 
@@ -866,22 +935,68 @@ def test_long_runs_do_not_hold_up_deadlines() -> None:
     asyncio.run(main())
 
 
-def test_closing_while_somebody_waits_does_not_hang() -> None:
-    """A waiter, then close(): neither may spin on the governor's loop."""
-    app = App()
+_CLOSING = """
+import asyncio
+from governor_agents import Governor
 
-    async def main() -> None:
-        await app.begin()
-        waiter = asyncio.create_task(app.governor.wait("run_1", timeout=20))
-        await asyncio.sleep(0.2)
-        await asyncio.wait_for(app.governor.close(), 8)
-        waiter.cancel()
-        await asyncio.gather(waiter, return_exceptions=True)
+async def main():
+    governor = Governor([], store="memory://")
+    run = await governor.submit("a", "hello")
+    waiter = asyncio.create_task(governor.wait(run.id, timeout=30))
+    await asyncio.sleep(0.2)
+    await asyncio.wait_for(governor.close(), 4)
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    print("closed")
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
-    thread.start()
-    thread.join(6)
-    assert not thread.is_alive()
+asyncio.run(main())
+"""
+
+_FORKING = """
+import os, signal
+from governor_agents.background import Background
+
+async def one():
+    return 1
+
+background = Background("x")
+assert background.call(one()) == 1
+pid = os.fork()
+if pid == 0:
+    signal.alarm(4)
+    assert background.call(one()) == 1
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+print("closed")
+"""
+
+_POLICY = """
+import signal
+from governor_agents import Governor, Verdict, ToolCall
+signal.alarm(8)
+
+def policy(call):
+    governor.inbox_sync()  # a policy that looks at the store
+    return Verdict("allow")
+
+governor = Governor([policy], store="memory://")
+
+@governor.govern(approvers=["alice"])
+def f():
+    return 1
+
+pending = f.ask_sync()
+from governor_agents import Decision
+governor.decide_sync(pending.approval, Decision.approve(), by="alice")
+print(pending.result_sync(timeout=4), "closed")
+"""
+
+
+@pytest.mark.parametrize("script", [_CLOSING, _FORKING, _POLICY], ids=["close", "fork", "policy"])
+def test_nothing_hangs(script: str) -> None:
+    """close() under a waiter; a use after a fork; a policy that asks the governor (an error is fine, a hang is not)."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False)
+    assert "closed" in done.stdout, done.stderr[-500:]
 
 
 def test_one_unreadable_run_does_not_close_the_inbox() -> None:
@@ -992,13 +1107,11 @@ def test_an_interrupt_from_the_keyboard_leaves_no_waiter_behind() -> None:
 
     async def forever() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(10)
         finally:
             ended.set()
 
-    import _thread
-
-    threading.Timer(0.3, _thread.interrupt_main).start()
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         background.call(forever())
     assert ended.wait(2)

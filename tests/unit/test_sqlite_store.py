@@ -222,6 +222,30 @@ async def test_writes_of_the_same_moment_share_a_commit(store: SQLiteStore) -> N
     assert said.count("COMMIT") == 1
 
 
+async def test_log_is_begun_anew_under_load(
+    store: SQLiteStore, file: Path, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write-ahead log does not grow for ever; somebody who reads for long only puts it off."""
+    monkeypatch.setattr(sqlite_thread, "LONG_LOG", 1)
+    log = file.with_name(file.name + "-wal")
+
+    async def write(names: range) -> None:
+        for name in names:
+            await store.insert(replace(RECORD, id=f"{name:04}"), op="a")
+        await store.load("run", "t", "r")  # behind whatever the last commit left to do
+
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM ga_record").fetchall()
+    await write(range(64))
+    assert log.stat().st_size > 0
+    reader.execute("COMMIT")
+    reader.close()
+    await write(range(64, 128))
+    assert log.stat().st_size == 0
+    assert len(await store.list("run", "t", limit=1000)) == 128
+
+
 async def test_close_ends_the_thread(store: SQLiteStore) -> None:
     """Nothing is left running."""
     (thread,) = threads()

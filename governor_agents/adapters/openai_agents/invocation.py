@@ -263,6 +263,8 @@ class GovernedTool:
         )
 
     async def _told(self, ctx: ToolContext[Any], ran: Ran, claim: Claim, stretch: Stretch) -> Any:
+        if stretch.error is not None:  # an agent that this tool ran by itself was stopped
+            await stretch.stop(stretch.error)
         if ran.how == "value":
             return ran.value
         if ran.how == "told":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents import Agent, RunResult, RunResultStreaming, RunState
-from agents.exceptions import UserError
+from agents.exceptions import AgentsException, UserError
 from agents.items import ToolApprovalItem
 
 from governor_agents.adapters.openai_agents import outputs
@@ -93,7 +93,7 @@ def decide(state: State, decided: Mapping[str, Call]) -> None:
             state.approve(item)
             if call.edited and call.state is CallState.APPROVED:
                 _note(state, item, call)
-    except UserError as error:
+    except AgentsException as error:
         raise SnapshotError(f"the decisions do not fit the snapshot: {_line(error)}") from error
 
 
