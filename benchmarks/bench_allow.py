@@ -6,15 +6,13 @@ that lists 100 action names.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from agent_os.stateless import ExecutionContext, StatelessKernel
 from governor import govern
 
-from benchmarks.measure import Party, Spread, interleave, minus, ratios
+from benchmarks.measure import Cost, Party, Spread, interleave, ratio, seconds, timed
 from benchmarks.report import Report
 from governor_agents import Governor, PolicySet, ToolCall
 from governor_agents.claims import Claim
@@ -102,14 +100,6 @@ def a_call(tool: str, args: bytes, at: int, claim: Claim) -> ToolCall:
     )
 
 
-async def timed(call: Callable[[int], Awaitable[object]]) -> float:
-    """Seconds of one call, over a batch."""
-    begun = time.perf_counter()
-    for at in range(CALLS):
-        await call(at)
-    return (time.perf_counter() - begun) / CALLS
-
-
 def ours(place: Path) -> dict[str, Party]:
     """Our ways to an allowed call."""
     url = f"sqlite:///{place / 'allow.db'}"  # never opened: allowed read-only calls go nowhere near it
@@ -118,25 +108,25 @@ def ours(place: Path) -> dict[str, Party]:
     governed = governor.govern(name="lookup_order")(tool)
 
     def given(holder: Governor) -> Party:
-        async def party() -> float:
+        async def party() -> Cost:
             claim = a_claim()
             known = holder.policies.tool("lookup_order")
             calls = [a_call("lookup_order", freeze_text(MODEL_WROTE), at, claim) for at in range(CALLS)]
-            return await timed(lambda at: holder.guard.run(claim, calls[at], known, bare))
+            return await timed(lambda at: holder.guard.run(claim, calls[at], known, bare), CALLS)
 
         return party
 
-    async def from_text() -> float:
+    async def from_text() -> Cost:
         claim = a_claim()
 
         async def call(at: int) -> None:
             asked = a_call("lookup_order", freeze_text(MODEL_WROTE), at, claim)
             await governor.guard.run(claim, asked, governor.policies.tool(asked.tool), bare)
 
-        return await timed(call)
+        return await timed(call, CALLS)
 
-    async def decorated() -> float:
-        return await timed(lambda at: governed(**ARGUMENTS))
+    async def decorated() -> Cost:
+        return await timed(lambda at: governed(**ARGUMENTS), CALLS)
 
     return {GUARD: given(governor), RULE: given(by_rule), FROM_TEXT: from_text, DECORATOR: decorated}
 
@@ -145,17 +135,17 @@ def theirs() -> dict[str, Party]:
     """The peers; each round begins with a store of its own, so that nobody pays for what it kept from earlier ones."""
 
     def governed(**settings: Any) -> Party:
-        async def party() -> float:
+        async def party() -> Cost:
             wrapped = govern(**settings)(tool)
-            return await timed(lambda at: wrapped(**ARGUMENTS))
+            return await timed(lambda at: wrapped(**ARGUMENTS), CALLS)
 
         return party
 
     def kernel(policies: dict[str, Any]) -> Party:
-        async def party() -> float:
+        async def party() -> Cost:
             decides = StatelessKernel(policies=policies)
             context = ExecutionContext(agent_id="support", policies=list(policies))
-            return await timed(lambda at: decides.execute("lookup_order", ARGUMENTS, context))
+            return await timed(lambda at: decides.execute("lookup_order", ARGUMENTS, context), CALLS)
 
         return party
 
@@ -173,16 +163,16 @@ def theirs() -> dict[str, Party]:
 def bench_allowed_read_only_call(report: Report, place: Path, effort: float) -> None:
     """Ours at most what `governor` adds without capture, and half of what it adds by default."""
 
-    async def run() -> float:
-        return await timed(lambda at: bare(b"{}"))
+    async def run() -> Cost:
+        return await timed(lambda at: bare(b"{}"), CALLS)
 
     parties: dict[str, Party] = {BARE: run, **ours(place), **theirs()}
     samples = asyncio.run(interleave(parties, max(3, int(ROUNDS * effort))))
-    report.time("a", BARE, Spread.of(samples[BARE]), "us")
-    added = {name: minus(samples, name, BARE) for name in parties if name != BARE}
-    for name, seconds in added.items():
-        report.time("a", f"adds: {name}", Spread.of(seconds), "us")
+    report.time("a", BARE, Spread.of(seconds(samples, BARE)), "us")
+    for name in parties:
+        if name != BARE:
+            report.time("a", f"adds: {name}", Spread.of(seconds(samples, name, BARE)), "us")
     for mine in (GUARD, FROM_TEXT, DECORATOR):
-        report.ratio("a", f"{mine} / {PLAIN}", Spread.of(ratios(added[mine], added[PLAIN])), 1.0)
-        report.ratio("a", f"{mine} / {CAPTURING}", Spread.of(ratios(added[mine], added[CAPTURING])), 0.5)
-        report.ratio("a", f"{mine} / {KERNEL}", Spread.of(ratios(added[mine], added[KERNEL])))
+        report.ratio("a", f"{mine} / {PLAIN}", ratio(samples, mine, PLAIN, BARE), 1.0)
+        report.ratio("a", f"{mine} / {CAPTURING}", ratio(samples, mine, CAPTURING, BARE), 0.5)
+        report.ratio("a", f"{mine} / {KERNEL}", ratio(samples, mine, KERNEL, BARE))

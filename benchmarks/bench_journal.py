@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.measure import Log, Party, Spread, connect, interleave, ratios
+from benchmarks.measure import Cost, Log, Party, connect, interleave, ratio, timed
 from benchmarks.report import Report
 from governor_agents import Governor, PolicySet, Run, Tool, ToolCall
 from governor_agents.claims import Claim, this_worker
@@ -20,7 +20,7 @@ from governor_agents.core.ports import Record
 from governor_agents.core.records import RunState, evolve
 from governor_agents.nonces import nonce, run_id
 
-ROUNDS, CALLS = 150, 4
+ROUNDS, CALLS = 200, 2
 ARGS = b'{"amount":120,"currency":"EUR","order":"4711"}'
 POLICY = """\
 version: 1
@@ -80,12 +80,9 @@ class Bench:
     def journalled(self, before: int = 0) -> Party:
         """Calls in a run that has ``before`` calls behind it."""
 
-        async def party() -> float:
+        async def party() -> Cost:
             claim = await self.open_run(before)
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                await self.call(claim)
-            return (time.perf_counter() - begun) / CALLS
+            return await timed(lambda _: self.call(claim), CALLS)
 
         return party
 
@@ -93,16 +90,11 @@ class Bench:
         """Compare-and-sets of one record, timed on the store's own loop."""
         store = self.governor.store
 
-        async def on_its_loop(record: Record) -> float:
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                await store.swap(record, op=nonce())
-                record = replace(record, v=record.v + 1)
-            return (time.perf_counter() - begun) / CALLS
-
-        async def party() -> float:
+        async def party() -> Cost:
             record = await self.bare(size)
-            return await self.governor.loop.bridge(on_its_loop(record))
+            versions = [replace(record, v=record.v + at) for at in range(CALLS)]
+            work = timed(lambda at: store.swap(versions[at], op=nonce()), CALLS)
+            return await self.governor.loop.bridge(work)
 
         return party
 
@@ -112,16 +104,17 @@ def raw(path: Path, size: int) -> Party:
     connection = connect(path)
     connection.execute("CREATE TABLE row (id TEXT PRIMARY KEY, v INTEGER, body BLOB)")
 
-    async def party() -> float:
+    async def party() -> Cost:
         id = run_id()
         connection.execute("INSERT INTO row VALUES (?, 1, ?)", (id, os.urandom(size)))
         bodies = [os.urandom(size) for _ in range(CALLS)]
-        begun = time.perf_counter()
-        for v, body in enumerate(bodies, 1):
+
+        async def one(at: int) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE row SET v = v + 1, body = ? WHERE id = ? AND v = ?", (body, id, v))
+            connection.execute("UPDATE row SET v = v + 1, body = ? WHERE id = ? AND v = ?", (bodies[at], id, at + 1))
             connection.execute("COMMIT")
-        return (time.perf_counter() - begun) / CALLS
+
+        return await timed(one, CALLS)
 
     return party
 
@@ -153,14 +146,14 @@ async def measure(report: Report, place: Path, rounds: int) -> None:
         }
         samples = await interleave(parties, rounds)
         for name in parties:
-            report.time("b", name, Spread.of(samples[name]))
-        report.ratio("b", f"{JOURNALLED} / {SWAP}", Spread.of(ratios(samples[JOURNALLED], samples[SWAP])), 2.5)
-        report.ratio("b", f"{JOURNALLED} / {RAW}", Spread.of(ratios(samples[JOURNALLED], samples[RAW])))
+            report.party("b", name, samples)
+        report.ratio("b", f"{JOURNALLED} / {SWAP}", ratio(samples, JOURNALLED, SWAP), 2.5)
+        report.ratio("b", f"{JOURNALLED} / {RAW}", ratio(samples, JOURNALLED, RAW))
         grown = {before: bench.journalled(before) for before in (0, 20, 100)}
         found = await interleave({str(before): party for before, party in grown.items()}, max(3, rounds // 15))
         for before in (20, 100):
             note = "the record grows until the next pause"
-            spread = Spread.of(ratios(found[str(before)], found["0"]))
+            spread = ratio(found, str(before), "0")
             report.ratio("b", f"{JOURNALLED}, {before} before it / none before it", spread, note=note)
 
 

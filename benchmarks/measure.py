@@ -11,16 +11,29 @@ import sqlite3
 import statistics
 import struct
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-Party = Callable[[], Awaitable[float]]
-"""One round of one party: prepares what it needs, then answers the seconds of one operation."""
 
-Samples = Mapping[str, list[float]]
+
+class Cost(NamedTuple):
+    """What one operation took: seconds by the clock, and seconds of a core over all threads of this process.
+
+    The second hardly depends on what else the machine does.
+    """
+
+    seconds: float
+    cpu: float
+
+
+Party = Callable[[], Awaitable[Cost]]
+"""One round of one party: prepares what it needs, then answers the cost of one operation."""
+
+Samples = Mapping[str, Sequence[Cost]]
 
 WARM_UP = 2
 """Rounds at the beginning that are not counted."""
@@ -40,10 +53,18 @@ class Spread(NamedTuple):
         return cls(statistics.median(samples), low, high)
 
 
-async def interleave(parties: Mapping[str, Party], rounds: int) -> dict[str, list[float]]:
+async def timed(operation: Callable[[int], Awaitable[object]], times: int = 1) -> Cost:
+    """The cost of one operation, over a batch of them one after another."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    for at in range(times):
+        await operation(at)
+    return Cost((time.perf_counter() - begun) / times, (time.process_time() - cpu) / times)
+
+
+async def interleave(parties: Mapping[str, Party], rounds: int) -> dict[str, list[Cost]]:
     """Every party once a round; the samples of each, in the order of the rounds."""
     names = list(parties)
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[Cost]] = {name: [] for name in names}
     gc.collect()
     gc.freeze()  # what was imported is not looked through again and again
     try:
@@ -51,28 +72,45 @@ async def interleave(parties: Mapping[str, Party], rounds: int) -> dict[str, lis
             first = at % len(names)
             for name in (*names[first:], *names[:first]):
                 gc.collect()  # nobody pays for what the one before left behind
-                seconds = await parties[name]()
+                cost = await parties[name]()
                 if at >= 0:
-                    samples[name].append(seconds)
+                    samples[name].append(cost)
     finally:
         gc.unfreeze()
     return samples
 
 
-def minus(samples: Samples, name: str, base: str) -> list[float]:
-    """What ``name`` takes on top of ``base``, round by round."""
-    return [one - other for one, other in zip(samples[name], samples[base], strict=True)]
+def seconds(samples: Samples, name: str, minus: str = "") -> list[float]:
+    """What a party took by the clock, round by round; on top of another one, when that is named."""
+    if not minus:
+        return [cost.seconds for cost in samples[name]]
+    return [one.seconds - other.seconds for one, other in zip(samples[name], samples[minus], strict=True)]
 
 
-def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Ours by theirs, round by round."""
-    return [one / other for one, other in zip(ours, theirs, strict=True)]
+def cpu(samples: Samples, name: str) -> float:
+    """The median of a party's seconds of a core."""
+    return statistics.median(cost.cpu for cost in samples[name])
+
+
+def ratio(samples: Samples, name: str, other: str, minus: str = "") -> Spread:
+    """One party's time by another's, round by round; both on top of a third, when that is named."""
+    pairs = zip(seconds(samples, name, minus), seconds(samples, other, minus), strict=True)
+    return Spread.of([one / another for one, another in pairs])
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
     """The value that ``percent`` of the samples do not exceed."""
     ordered = sorted(samples)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def waited_for_cores() -> float:
+    """Seconds, since the machine started, in which something was ready to run and had no core; 0.0 where nobody says."""
+    try:
+        first = Path("/proc/pressure/cpu").read_text("utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return 0.0
+    return int(first.rpartition("total=")[2]) / 1e6
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sqlite3
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Spread
+from benchmarks.measure import Samples, Spread, cpu, seconds, waited_for_cores
 
 PACKAGES = (
     "governor-agents",
@@ -50,12 +51,17 @@ class Report:
 
     rows: list[Row] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
-    load_before: tuple[float, ...] = field(default_factory=os.getloadavg)
+    begun: float = field(default_factory=time.monotonic)
+    waited: float = field(default_factory=waited_for_cores)
 
     def time(self, part: str, what: str, spread: Spread, unit: str = "ms", note: str = "") -> None:
         """A time, given in seconds."""
         scale = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
         self.rows.append(Row(part, what, unit, *(figure * scale for figure in spread), note=note))
+
+    def party(self, part: str, name: str, samples: Samples) -> None:
+        """A party's time by the clock, and what of it was work of a core."""
+        self.time(part, name, Spread.of(seconds(samples, name)), note=f"{cpu(samples, name) * 1e3:.2g} ms of a core")
 
     def ratio(self, part: str, what: str, spread: Spread, most: float | None = None, note: str = "") -> None:
         """A ratio, with the most it should be."""
@@ -71,6 +77,10 @@ class Report:
         """A figure without spread, with the most it should be."""
         self.rows.append(Row(part, what, unit, value, target=f"<= {most:g} {unit}", holds=value <= most, note=note))
 
+    def busy(self) -> float:
+        """The share of the time in which something on this machine waited for a core."""
+        return (waited_for_cores() - self.waited) / max(time.monotonic() - self.begun, 1e-9)
+
     def machine(self) -> dict[str, Any]:
         """What these figures were measured on, without a name of it."""
         return {
@@ -79,8 +89,7 @@ class Report:
             "system": platform.system(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "sqlite": sqlite3.sqlite_version,
-            "load_before": self.load_before,
-            "load_after": os.getloadavg(),
+            "cores_short": round(self.busy(), 3),
             "packages": {name: found for name in PACKAGES if (found := _version(name))},
         }
 
@@ -99,7 +108,7 @@ class Report:
         about = self.machine()
         table = Table(
             title=f"Python {about['python']}, SQLite {about['sqlite']}, {about['cores']} cores, "
-            f"load {about['load_before'][0]:.1f} to {about['load_after'][0]:.1f}",
+            f"of which there were too few {about['cores_short']:.0%} of the time",
             caption="Medians of interleaved rounds, quartiles beside them; ratios are taken within each round.",
         )
         for name in ("", "what", "median", "quartiles", "target", "holds"):

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from governor_agents import Decision, Governor, PolicySet, Worker
+from governor_agents.handlers.terminal import TerminalHandler
 
 VERSION = "v1.2.2"
 """The newest version of the suite in AgentDojo 0.1.35."""
@@ -139,7 +140,7 @@ def fresh_id() -> str:
     return f"call_{uuid.uuid4().hex}"
 
 
-# -- the two frameworks -------------------------------------------------------------------------------------------------
+# -- the two frameworks -----------------------------------------------------------------------------------------------
 
 
 def openai_agent(bank: Bank, governor: Governor) -> Any:
@@ -151,7 +152,9 @@ def openai_agent(bank: Bank, governor: Governor) -> Any:
     class GroundTruth(Model):
         """Makes the next call of the ground truth, whatever it has seen."""
 
-        async def get_response(self, system: str | None, input: Any, *args: Any, **kwargs: Any) -> ModelResponse:
+        async def get_response(
+            self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any
+        ) -> ModelResponse:
             items = [] if isinstance(input, str) else input
             done = sum(item.get("type") == "function_call_output" for item in items)
             return ModelResponse(output=[self._says(done)], usage=Usage(), response_id=None)
@@ -162,9 +165,7 @@ def openai_agent(bank: Bank, governor: Governor) -> Any:
                 text = json.dumps(arguments)
                 return ResponseFunctionToolCall(type="function_call", call_id=fresh_id(), name=name, arguments=text)
             words = [ResponseOutputText(type="output_text", text=bank.ending, annotations=[])]
-            return ResponseOutputMessage(
-                id="msg", type="message", role="assistant", status="completed", content=words
-            )
+            return ResponseOutputMessage(id="msg", type="message", role="assistant", status="completed", content=words)
 
         def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             raise NotImplementedError("the replay does not stream")
@@ -211,12 +212,10 @@ def langchain_agent(bank: Bank, governor: Governor) -> Any:
             return ChatResult(generations=[ChatGeneration(message=message)])
 
     def tool(name: str, function: Any) -> BaseTool:
-        def run(**arguments: Any) -> str:
-            return bank.run(name, arguments)
+        def run(**arguments: Any) -> str:  # LangChain puts in every default, which for the suite's writes is None
+            return bank.run(name, {key: value for key, value in arguments.items() if value is not None})
 
-        return StructuredTool(
-            name=name, description=function.description, args_schema=function.parameters, func=run
-        )
+        return StructuredTool(name=name, description=function.description, args_schema=function.parameters, func=run)
 
     return create_agent(
         GroundTruth(),
@@ -230,22 +229,31 @@ AGENTS = {"openai-agents": openai_agent, "langchain": langchain_agent}
 
 
 def govern(folder: Path, framework: str) -> Governor:
-    """The governor of one framework, with an agent for each task."""
-    governor = Governor(PolicySet.from_text(POLICY, name="bank.yaml"), store=f"sqlite:///{folder}/{framework}.db")
+    """The governor of one framework, with an agent for each task. Notices go to a file, so that they fill no screen."""
+    governor = Governor(
+        PolicySet.from_text(POLICY, name="bank.yaml"),
+        store=f"sqlite:///{folder}/{framework}.db",
+        handlers={"terminal": TerminalHandler((folder / f"{framework}.notices").open("a", encoding="utf-8"))},
+    )
     for task in suite().user_tasks:
         governor.agent(task)(lambda task=task: AGENTS[framework](Bank(folder, framework, task), governor))
     return governor
 
 
-# -- the three processes ------------------------------------------------------------------------------------------------
+# -- the three processes ----------------------------------------------------------------------------------------------
 
 
 async def start(folder: Path, framework: str) -> dict[str, Any]:
     """Start every task, and see what the suite says of its ground truth without us."""
     async with govern(folder, framework) as governor:
         runs = {name: await governor.run(name, task.PROMPT) for name, task in suite().user_tasks.items()}
-    useful = {name: Bank(folder, framework, name).useful_without_us() for name in runs}
-    return {"runs": {name: run.id for name, run in runs.items()}, "useful": useful}
+    banks = {name: Bank(folder, framework, name) for name in runs}
+    return {
+        "runs": {name: run.id for name, run in runs.items()},
+        "wanted": {name: bank.calls for name, bank in banks.items()},
+        "useful": {name: bank.useful_without_us() for name, bank in banks.items()},
+        "useful_undecided": {name: bank.useful(str(runs[name].output)) for name, bank in banks.items()},
+    }
 
 
 async def decide(folder: Path, framework: str) -> dict[str, Any]:
@@ -280,7 +288,7 @@ def process(phase: str, folder: str, framework: str, report: str) -> None:
     Path(report).write_text(json.dumps({**seen, "pid": os.getpid()}), encoding="utf-8")
 
 
-# -- the whole ----------------------------------------------------------------------------------------------------------
+# -- the whole --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -306,12 +314,12 @@ class Replay:
         }
 
     def _task(self, name: str, begun: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
-        wanted = Bank(self.folder, self.framework, name).calls
+        wanted = [call for call in begun["wanted"][name] if call[0] in WRITES]
         ran = read(self.folder / f"{self.framework}.ledger", name)
-        writes = [(line["tool"], line["arguments"]) for line in ran if line["tool"] in WRITES]
-        once = writes == [(tool, arguments) for tool, arguments in wanted if tool in WRITES]
+        writes = [[line["tool"], line["arguments"]] for line in ran if line["tool"] in WRITES]
         workers = {report["pid"] for report in self.reports if "states" in report}
         apart = {line["pid"] for line in ran if line["tool"] in WRITES} <= workers
+        once = writes == wanted
         useful, without_us = last["useful"].get(name, False), begun["useful"][name]
         return {
             "task": name,
@@ -321,6 +329,7 @@ class Replay:
             "once": once,
             "useful": useful,
             "useful_without_us": without_us,
+            "useful_undecided": begun["useful_undecided"][name],
             "ok": once and apart and last["states"][name] == "completed" and (useful or not without_us),
         }
 

@@ -81,14 +81,14 @@ class Rule:
         for key in ("tool", "agent", "requester"):
             if getattr(self, key) is not None:
                 object.__setattr__(self, key, globs(getattr(self, key), key))
-        self.verdict("", "")
+        self.demand({})
 
-    def verdict(self, policy: str, version: str) -> Verdict:
-        """What the rule says when it matches, under the name and version of the list it stands in."""
-        if self.then == "require_approval":
-            given = {key: getattr(self, key) for key in ASKING}
-            return draft(given, policy=policy, version=version, reason=self.reason)
-        return Verdict(self.then, policy, version, reason=self.reason)
+    def demand(self, defaults: Mapping[str, Any]) -> Draft:
+        """Whom the rule asks and how, with the defaults of its list for what it does not say."""
+        given = {key: value for key in ASKING if (value := getattr(self, key)) is not None}
+        if "stages" in given:
+            defaults = {key: value for key, value in defaults.items() if key != "approvers"}
+        return draft({**defaults, **given}, reason=self.reason)
 
     def content(self) -> dict[str, Any]:
         """The rule as plain JSON, for its version."""
@@ -110,15 +110,17 @@ class BoundRule:
 
     __slots__ = ("_agent", "_requester", "condition", "failure", "rule", "verdict", "where")
 
-    def __init__(self, rule: Rule, source: str, version: str) -> None:
+    def __init__(self, rule: Rule, source: str, version: str, defaults: Defaults) -> None:
         self.rule = rule
         self.where = f"{source}:{rule.line}" if rule.line else source
-        self.verdict = rule.verdict(f"{source}#{rule.name}", version)
+        policy = f"{source}#{rule.name}"
+        demand = replace(rule.demand(defaults.given()), policy=policy, version=version)
+        asks = rule.then == "require_approval"
+        self.verdict = demand if asks else Verdict(rule.then, policy, version, reason=rule.reason)
+        self.failure = replace(demand, code="policy_error")
         self.condition = rule.when if isinstance(rule.when, Condition) else None
         self._agent = matcher(rule.agent) if rule.agent is not None else None
         self._requester = matcher(map(person_id, rule.requester)) if rule.requester is not None else None
-        asks = self.verdict if isinstance(self.verdict, Draft) else draft({})
-        self.failure = replace(asks, policy=self.verdict.policy, version=version, code="policy_error")
 
     def applies(self, call: ToolCall) -> str:
         """Empty when agent and requester fit, otherwise which of them does not."""
@@ -166,7 +168,7 @@ class RuleList:
         self.groups = Groups(groups or {})
         self.tools = dict(tools or {})
         self.version = version or version_of([rule.content() for rule in rules])
-        self.rules = tuple(BoundRule(rule, name, self.version) for rule in rules)
+        self.rules = tuple(BoundRule(rule, name, self.version, self.defaults) for rule in rules)
         self._cache: dict[str, _Touching] = {}
         self._exact: dict[str, list[int]] = {}
         self._globs: list[tuple[Callable[[str], object], int]] = []

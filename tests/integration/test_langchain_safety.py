@@ -307,6 +307,7 @@ async def test_a_stale_worker_writes_no_checkpoint_and_runs_no_tool(store: str, 
     clock = MovableClock()
     run = await waiting(clocked(store, clock), ledger, Decision.approve())
     stale, fresh = App(clocked(store, clock), ledger, []), App(clocked(store, clock), ledger, [])
+    await stale.governor.open()
     claimed = await stale.governor.claim(run.id)
     clock.move(31)
     await Worker(fresh.governor).run(once=True)

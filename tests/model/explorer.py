@@ -43,7 +43,11 @@ NEVER = frozenset(
 
 @dataclass(frozen=True)
 class Config:
-    """What may happen, and how often."""
+    """What may happen, and how often.
+
+    ``later`` are verdicts an intent may meet instead of the first one; ``stale`` lets approvers look first and vote later;
+    ``zombies`` lets a worker go on although its claim is over and its hands are empty.
+    """
 
     calls: int = 1
     retry: Retry = "none"
@@ -57,6 +61,9 @@ class Config:
     max_fence: int = 3
     max_count: int = 3
     max_attempts: int = 2
+    stale: bool = False
+    zombies: bool = False
+    cancels: tuple[str, ...] = ("cancel",)
 
 
 @dataclass(frozen=True)
@@ -129,8 +136,34 @@ def first(config: Config) -> World:
 
 
 def _still(run: Run) -> Run:
-    """The run without what no rule reads, so that equal worlds are found equal."""
-    return replace(run, outbox=(), updated=0.0, error="", blocked_detail="", ended=None)
+    """The run without what no rule of this model reads, so that worlds that behave alike are found equal."""
+    calls = tuple(
+        replace(
+            call,
+            told="",
+            created=NOW,
+            lapsed=None,
+            why="",
+            votes=tuple(replace(vote, at=NOW) for vote in call.votes),
+            attempts=tuple(replace(attempt, at=NOW) for attempt in call.attempts),
+        )
+        for call in run.calls
+    )
+    until = NOW + LEASE
+    return replace(
+        run,
+        calls=calls,
+        outbox=(),
+        updated=0.0,
+        error="",
+        output_json="",
+        blocked_detail="",
+        cancel_reason="",
+        ended=None,
+        lease=replace(run.lease, until=until) if run.lease else None,
+        waiter=replace(run.waiter, until=until) if run.waiter else None,
+        ready_since=None if run.ready_since is None else NOW,
+    )
 
 
 class Explorer:
@@ -179,6 +212,9 @@ class Explorer:
             if not call.stages:
                 continue
             for by in self.config.approvers:
+                if not self.config.stale:
+                    yield from self._votes(world, call, by, call.digest)
+                    continue
                 mine = tuple(row for row in world.seen if row[:2] != (by, call.n))
                 looked = tuple(sorted((*mine, (by, call.n, call.digest))))
                 if call.state is CallState.PENDING and looked != world.seen:
@@ -209,10 +245,15 @@ class Explorer:
 
     def _operator(self, world: World) -> Iterator[Step]:
         run = world.run
-        yield from self._write("cancel", world, lambda: settling.request_cancel(run, NOW, by="op", reason="stop"))
-        if run.state is not RunState.ACTIVE and not self.config.single:
+        for kind in self.config.cancels:
+            if kind == "supersede" and run.state is RunState.ACTIVE:
+                continue
             yield from self._write(
-                "supersede", world, lambda: settling.request_cancel(run, NOW, by="r", reason="new", superseded=True)
+                kind,
+                world,
+                lambda kind=kind: settling.request_cancel(
+                    run, NOW, by="op", reason="stop", superseded=kind == "supersede"
+                ),
             )
         if run.state in (RunState.BLOCKED, RunState.DEAD) and not run.having(CallState.UNKNOWN):
             yield from self._write("repair", world, lambda: driving.repair(run, NOW, by="op", reason="mended"))
@@ -264,7 +305,8 @@ class Explorer:
         for call in run.calls:
             if call.n in held:
                 continue
-            for verdict in self.verdicts:
+            can = call.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY)
+            for verdict in self.verdicts if can else self.verdicts[:1]:
                 for title, after, change, found in self._write(
                     f"intent {name} {call.n} {verdict.outcome}{verdict.version}",
                     world,
@@ -430,7 +472,8 @@ class Explorer:
                 good.add(world)
             if world.run.state.ended and not any(worker.hands for worker in world.workers):
                 continue
-            for name, after, change, seen in self.steps(world):
+            for name, fresh, change, seen in self.steps(world):
+                after = self._tidy(fresh)
                 found.steps += 1
                 for what in (*seen, *self.breaches(world, after, change)):
                     found.breaches.setdefault(what, way(world, name))
@@ -450,6 +493,17 @@ class Explorer:
     def _bounded(self, world: World) -> bool:
         """True where only the bounds of the exploration keep the run from going on."""
         return world.run.fence >= self.config.max_fence or world.run.count >= self.config.max_count
+
+    def _tidy(self, world: World) -> World:
+        """Without workers that could only be refused, unless the configuration wants them."""
+        run = world.run
+        if self.config.zombies:
+            return world
+        alive = run.fence if run.state is RunState.ACTIVE else -1
+        workers = tuple(
+            worker if worker.hands or worker.fence in (0, alive) else Worker(worker.name) for worker in world.workers
+        )
+        return world if workers == world.workers else replace(world, workers=workers)
 
     _memo: set[World] | None = None
 

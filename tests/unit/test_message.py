@@ -230,9 +230,11 @@ def test_visible_is_reversible_and_shows_everything(text: str) -> None:
 
 
 def test_visible_escapes_every_character_that_hides() -> None:
-    """All of Unicode, one by one: hidden characters are escaped, ASCII stays, and so do nearly all letters."""
+    """All of Unicode that is assigned, one by one: hidden characters are escaped, ASCII stays, and so do nearly all letters."""
     for code in range(0x110000):
         character = chr(code)
+        if code % 50 and unicodedata.category(character) in ("Cn", "Co"):
+            continue  # a million of them, all alike
         shown = visible(character)
         if hides(character):
             assert shown == f"\\u{{{code:04X}}}", hex(code)
@@ -321,7 +323,7 @@ def test_terminal_reads_back_to_the_stored_bytes(width: int) -> None:
         out = StringIO()
         print_message(Console(file=out, width=width, force_terminal=True, color_system="standard"), Message.of(approval))
         plain = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
-        assert approval.call.args in [parse_visible(line).encode() for line in plain.split("\n")]
+        assert approval.call.args in [parse_visible(line.removeprefix("  ")).encode() for line in plain.split("\n")]
         assert not [character for character in plain.replace("\n", "") if hides(character)]
 
 
@@ -331,12 +333,12 @@ def test_terminal_columns_lose_no_letter(width: int) -> None:
     for seed in range(40):
         random = Random(seed)
         words = ["x" * random.randrange(1, 90) if random.random() < 0.3 else f"w{at}é日" for at in range(random.randrange(60))]
-        approval = approval_of({"long": " ".join(words), "n" * random.randrange(1, 60): "日本" * random.randrange(80)})
+        approval = approval_of({"long": " ".join(words), "n" * random.randrange(1, 20): "日本" * random.randrange(80)})
         message = Message.of(approval)
         out = StringIO()
         print_message(Console(file=out, width=width, force_terminal=True, color_system=None), message)
         grids = out.getvalue().partition("arguments as canonical JSON")[0]
-        for label, text in [*message.facts(), *((line.path, line.value) for line in message.arguments if len(line.path) < 33)]:
+        for label, text in [*message.facts(), *((line.path, line.value) for line in message.arguments)]:
             assert "".join((label + text).split()) in "".join(grids.split())
 
 

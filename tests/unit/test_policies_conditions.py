@@ -22,7 +22,8 @@ def holds(expression: str, arguments: object = None, **rest: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("amount", "small"), [(50, True), (50.0, True), (12.5, True), (50.01, False), (51, False), (2**63 - 1, False), (-1, True)]
+    ("amount", "small"),
+    [(50, True), (50.0, True), (12.5, True), (50.01, False), (51, False), (2**63 - 1, False), (-1, True)],
 )
 def test_integers_and_floats_compare(amount: float, small: bool) -> None:
     assert holds("call.args.amount <= 50", {"amount": amount}) is small
@@ -135,7 +136,8 @@ def test_arguments_that_are_too_large_fail(arguments: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [b"[1]", b"{", b'{"a":1,"a":1}', b'{"x":NaN}', b'{"x":1e999}', b'{"x":' + b"[" * 100 + b"]" * 100 + b"}", b"\xff"]
+    "args",
+    [b"[1]", b"{", b'{"a":1,"a":1}', b'{"x":NaN}', b'{"x":1e999}', b'{"x":' + b"[" * 100 + b"]" * 100 + b"}", b"\xff"],
 )
 def test_bytes_that_are_no_arguments_fail(args: bytes) -> None:
     with pytest.raises(ConditionFailed):
@@ -150,7 +152,10 @@ json_values = st.recursive(
 
 
 @settings(max_examples=300)
-@given(value=json_values, expression=st.sampled_from(["call.args.x <= 50", "call.args.x == 1 || call.args.x > 'a'", "call.args.x"]))
+@given(
+    value=json_values,
+    expression=st.sampled_from(["call.args.x <= 50", "call.args.x == 1 || call.args.x > 'a'", "call.args.x"]),
+)
 def test_any_arguments_give_a_boolean_or_a_failure(value: object, expression: str) -> None:
     facts = Facts(ToolCall("t", freeze({"x": value}), "1"), Tool("t"))
     try:

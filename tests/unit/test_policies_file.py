@@ -121,7 +121,12 @@ def test_every_key_reaches_the_verdict() -> None:
         Stage(("group:ops",), ("local:Alice", "ops@example.com"), 1, 1800.0),
         Stage(("cfo@example.com", "local:Bob"), ("cfo@example.com", "local:Bob"), 2),
     )
-    assert (asked.deadline, asked.run_within, asked.reason, asked.reason_required) == (3600, 5400, "more than ten", False)
+    assert (asked.deadline, asked.run_within, asked.reason, asked.reason_required) == (
+        3600,
+        5400,
+        "more than ten",
+        False,
+    )
     assert (asked.on_expire, asked.exclude_requester, asked.channels) == ("continue", True, ("email",))
     assert policies.tool("pay_bill") == Tool("pay_bill", effect="money", retry="idempotent", idempotency_ttl=129_600.0)
     assert policies.tool("refund") == Tool("refund", known=False)
@@ -221,7 +226,9 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) ->
 
 
 def test_all_problems_are_told_the_first_in_the_message() -> None:
-    error = refused(HEAD + "tools:\n  t: {readonly: true}\n  u: {read_only: yes}\nrules:\n  - {name: a, tol: x, then: maybe}")
+    error = refused(
+        HEAD + "tools:\n  t: {readonly: true}\n  u: {read_only: yes}\nrules:\n  - {name: a, tol: x, then: maybe}"
+    )
     assert [message.split(":")[1] for message in error.errors] == ["4", "5", "7", "7", "7"]
     assert str(error) == error.errors[0] + " (and 4 more)"
 
@@ -253,7 +260,9 @@ def test_the_version_is_stable_over_comments_and_layout() -> None:
 
 
 def test_files_share_groups_and_keep_their_names(tmp_path: Path) -> None:
-    (tmp_path / "people.yaml").write_text("version: 1\ngroups: {fin: [cfo@x.com]}\napprovals: {approvers: [ops@x.com]}\n")
+    (tmp_path / "people.yaml").write_text(
+        "version: 1\ngroups: {fin: [cfo@x.com]}\napprovals: {approvers: [ops@x.com]}\n"
+    )
     (tmp_path / "rules.yaml").write_text(
         "version: 1\nrules:\n"
         "- {name: pay, tool: pay, then: require_approval, approvers: [group:fin]}\n"

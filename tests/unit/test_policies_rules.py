@@ -73,7 +73,10 @@ def test_the_table_holds(rules: list[Rule], outcome: str, code: str, asked: list
     assert (verdict.outcome, verdict.code, people(verdict)) == (outcome, code, asked)
 
 
-@pytest.mark.parametrize("rules", [[rule("a", ALLOW, BROKEN)], [rule("d", DENY, BROKEN), rule("a", ALLOW)], [rule("a", ALLOW, BROKEN), ASK_FIN]])
+@pytest.mark.parametrize(
+    "rules",
+    [[rule("a", ALLOW, BROKEN)], [rule("d", DENY, BROKEN), rule("a", ALLOW)], [rule("a", ALLOW, BROKEN), ASK_FIN]],
+)
 def test_a_failed_rule_denies_when_there_are_no_default_approvers(rules: list[Rule]) -> None:
     verdict = said(*rules, default=None)
     assert (verdict.outcome, verdict.code) == (DENY, "policy_error")

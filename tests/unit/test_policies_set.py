@@ -125,7 +125,10 @@ JUNK = [
 
 @pytest.mark.parametrize(
     "policy",
-    [raises(e) for e in (ValueError("x"), RecursionError(), MemoryError(), SystemExit(1), GeneratorExit(), BaseException())]
+    [
+        raises(e)
+        for e in (ValueError("x"), RecursionError(), MemoryError(), SystemExit(1), GeneratorExit(), BaseException())
+    ]
     + [always(junk) for junk in JUNK]
     + [lambda: None, lambda call: later(), lambda call: call.nothing],
 )
@@ -246,7 +249,8 @@ def test_policies_are_named_by_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"), [(Threshold, "is a class"), (later, "asynchronous"), ("deny", "is no policy"), (None, "is no policy")]
+    ("policy", "said"),
+    [(Threshold, "is a class"), (later, "asynchronous"), ("deny", "is no policy"), (None, "is no policy")],
 )
 def test_what_can_be_no_policy_is_refused(policy: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

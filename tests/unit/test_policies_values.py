@@ -22,9 +22,11 @@ def test_a_duration_is_seconds(written: object, meant: float) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", "4", "4 hours", "h", "30m1h", "1h 30m", "1.5h", "-1h", "0s", "3661d", "٤h", "9" * 5000 + "d"]
-    + [0, -1, float("nan"), float("inf"), True, None, [1], 10**400],
-)
+    [
+        "", "4", "4 hours", "h", "30m1h", "1h 30m", "1.5h", "-1h", "0s", "3661d", "٤h", "9" * 5000 + "d",
+        0, -1, float("nan"), float("inf"), True, None, [1], 10**400,
+    ],
+)  # fmt: skip
 def test_what_is_no_duration_is_refused(written: object) -> None:
     with pytest.raises(ConfigError):
         seconds(written)
@@ -69,7 +71,9 @@ def test_a_long_chain_of_groups_is_no_recursion() -> None:
     assert Groups(chain).people(["group:g0"]) == ("end@x.com",)
 
 
-@pytest.mark.parametrize(("name", "said"), [("group:fin", "did you mean 'group:finance'"), ("finance", "group:finance")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("group:fin", "did you mean 'group:finance'"), ("finance", "group:finance")]
+)
 def test_an_unknown_group_gets_a_mend(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Groups({"finance": []}).people([name])

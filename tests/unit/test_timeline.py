@@ -81,7 +81,7 @@ def test_no_event_draws_outside_of_its_line(what: str) -> None:
     text = to_text(lines)
     assert len(text.splitlines()) <= 3 and all(line.isprintable() for line in text.splitlines())
     diagram = to_mermaid(lines).splitlines()
-    assert len(diagram) == 4 + (1 if what.startswith("call.") else 0) + 1 - 1 + (0)
+    assert len(diagram) == (6 if what.startswith("call.") else 5)
     assert not re.search(r"[<>%&]|#(?!\d+;)", diagram[-1].replace("->>", "").replace("-->>", ""))
     out = StringIO()
     Console(file=out, width=60, force_terminal=True, color_system="standard").print(to_table(lines))

@@ -22,7 +22,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Interrupt
 
 from governor_agents.adapters.langchain.gate import PAYLOAD, Flights
-from governor_agents.adapters.langchain.graphs import holds, messages_of, reach, schema_sha256, shape, tool_nodes
+from governor_agents.adapters.langchain.graphs import deaf, holds, messages_of, reach, schema_sha256, shape, tool_nodes
 from governor_agents.adapters.langchain.loops import AGENT, Loops
 from governor_agents.adapters.langchain.middleware import SUPERSEDED, GovernorMiddleware
 from governor_agents.adapters.langchain.output import answer
@@ -71,6 +71,8 @@ class LangChainAdapter:
             raise ConfigError("the graph's GovernorSaver belongs to another governor")
         if agent.interrupt_before_nodes or agent.interrupt_after_nodes:
             raise ConfigError("the graph has static breakpoints (interrupt_before, interrupt_after); nobody resumes those")
+        if silent := deaf(agent):
+            raise ConfigError(f"{', '.join(silent)} runs a graph that cannot pause; compile it without checkpointer=False")
         bare = [f"{found.tool.name} ({found.node})" for found in reach(agent, self._governs) if not found.governed]
         if bare:
             raise UngovernedTool(

@@ -90,18 +90,15 @@ class _Passing(asyncio.CancelledError):
 
 
 class Flights:
-    """Counts the tools that run under each claim: a plain tool node lets siblings run on after it paused."""
+    """Counts the calls under way for each claim: a plain tool node lets siblings run on after it paused."""
 
     def __init__(self) -> None:
         self._flying: dict[Claim, int] = {}
         self._changed = threading.Condition()
 
     @contextmanager
-    def flying(self, claim: Claim | None) -> Iterator[None]:
-        """A tool runs inside the block."""
-        if claim is None:
-            yield
-            return
+    def flying(self, claim: Claim) -> Iterator[None]:
+        """A call is under way inside the block."""
         with self._changed:
             self._flying[claim] = self._flying.get(claim, 0) + 1
         try:
@@ -115,7 +112,7 @@ class Flights:
                     self._changed.notify_all()
 
     async def landed(self, claim: Claim) -> None:
-        """Return when no tool runs under the claim any more."""
+        """Return when no call is under way any more."""
         if claim in self._flying:
             await asyncio.to_thread(self._wait, claim)
 
@@ -149,7 +146,7 @@ class Gate:
         work = _Work(asked)
 
         async def call(args: bytes) -> Any:
-            with self.shared.flights.flying(asked.claim), work.inside():
+            with work.inside():
                 return work.done(args, await invoke(thaw(args)))
 
         while True:
@@ -157,7 +154,8 @@ class Gate:
                 if asked.claim is None:
                     ran = self._unclaimed(asked) or Ran("value", await call(asked.call.args))
                 else:
-                    ran = await self._arun_claimed(asked.claim, asked, work, call)
+                    with self.shared.flights.flying(asked.claim):
+                        ran = await self._arun_claimed(asked.claim, asked, work, call)
             except BaseException as error:
                 self._raise(work, error)
             if ran.how != "waits":
@@ -193,7 +191,7 @@ class Gate:
         work = _Work(asked)
 
         def call(args: bytes) -> Any:
-            with self.shared.flights.flying(asked.claim), work.inside():
+            with work.inside():
                 return work.done(args, invoke(thaw(args)))
 
         while True:
@@ -201,7 +199,8 @@ class Gate:
                 if asked.claim is None:
                     ran = self._unclaimed(asked) or Ran("value", call(asked.call.args))
                 else:
-                    ran = self._run_claimed(asked.claim, asked, work, call)
+                    with self.shared.flights.flying(asked.claim):
+                        ran = self._run_claimed(asked.claim, asked, work, call)
             except BaseException as error:
                 self._raise(work, error)
             if ran.how != "waits":

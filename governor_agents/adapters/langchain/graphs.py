@@ -77,6 +77,22 @@ def reach(graph: Pregel[Any, Any, Any, Any], governs: Callable[[Any], bool], _se
                     yield Reached(f"{name}/{tool.name}/{found.node}", found.tool, found.governed, found.composite)
 
 
+def deaf(graph: Pregel[Any, Any, Any, Any], _seen: set[int] | None = None) -> list[str]:
+    """Tools that run a graph compiled with ``checkpointer=False``: it can never pause, and LangGraph 1.2 cannot run it
+    inside a run that saves every step before the next one."""
+    seen = _seen if _seen is not None else set()
+    found: list[str] = []
+    if id(graph) in seen:
+        return found
+    seen.add(id(graph))
+    for name, node in tool_nodes(graph):
+        for tool in node.tools_by_name.values():
+            inner = graphs_of(tool)
+            found += [f"{tool.name} ({name})"] if any(other.checkpointer is False for other in inner) else []
+            found += [each for other in inner for each in deaf(other, seen)]
+    return found
+
+
 def hooks(node: ToolNode) -> tuple[Any, Any]:
     """The functions around a tool node's calls, sync and async."""
     return getattr(node, "_wrap_tool_call", None), getattr(node, "_awrap_tool_call", None)
@@ -105,7 +121,7 @@ def _cells(function: Any) -> list[Any]:
 
 
 def graphs_of(tool: BaseTool) -> list[Pregel[Any, Any, Any, Any]]:
-    """The graphs that a tool's function names, apart from those that can never pause (``checkpointer=False``)."""
+    """The graphs that a tool's function names."""
     inner = getattr(tool, "governed_tool", None)
     if isinstance(inner, BaseTool):
         return graphs_of(inner)
@@ -118,7 +134,7 @@ def graphs_of(tool: BaseTool) -> list[Pregel[Any, Any, Any, Any]]:
     for value in candidates:
         for graph in value.values() if isinstance(value, dict) else [value]:
             graph = getattr(graph, "bound", graph)  # with_config(...) of a runnable
-            if isinstance(graph, Pregel) and graph.checkpointer is not False and graph not in found:
+            if isinstance(graph, Pregel) and graph not in found:
                 found.append(graph)
     return found
 

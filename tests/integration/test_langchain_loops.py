@@ -1,0 +1,171 @@
+"""Loops of one's own: ``graph.invoke`` on a `GovernorSaver` is a durable run, without ``governor.run``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+
+from governor_agents import Decision, Worker
+from governor_agents.adapters.langchain import GovernorMiddleware
+from governor_agents.core.records import CallState
+from governor_agents.errors import ConfigError, IllegalTransition
+from governor_agents.stores.sqlite import SQLiteStore
+from governor_agents.testing import MovableClock
+from tests.integration.langchain_app import App, Ledger, make_tools
+
+pytestmark = pytest.mark.anyio
+
+PAY = [[("pay", {"amount": 100}), ("note", {"text": "a"})]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/governor.db"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger")
+
+
+def on(thread: str, **more: Any) -> Any:
+    return {"configurable": {"thread_id": thread, **more}}
+
+
+def says(text: str) -> Any:
+    return {"messages": [("user", text)]}
+
+
+async def test_an_input_opens_a_run_that_ends_with_the_loop(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, [[("note", {"text": "a"})]])
+    await app.agent.ainvoke(says("go"), on("t1", requester="user:ada"))
+    run = await app.governor.get("t1/1")
+    assert (run.status, run.output, run.agent, run.requester) == ("completed", "done", "support", "user:ada")
+    assert (run.conversation, [call.state for call in run.calls]) == ("t1", [CallState.SUCCEEDED])
+    await app.agent.ainvoke(says("more"), on("t1"))
+    assert (await app.governor.get("t1/2")).status == "completed"
+    assert ledger.lines == ["note a", "note a"]
+
+
+def test_a_synchronous_loop_is_a_run_too(store: str, ledger: Ledger) -> None:
+    pay = make_tools(ledger)[0]
+    app = App(store, ledger, [[("pay", {"amount": 3})], [("pay", {"amount": 100})]], tools=[pay])
+    out = app.agent.invoke(says("go"), on("t1"), version="v2")
+    assert (len(out.interrupts), ledger.lines) == (1, ["pay 3 shop"])
+    run = app.governor.get_sync("t1/1")
+    assert (run.status, [call.state for call in run.calls]) == ("active", [CallState.SUCCEEDED])
+
+
+async def test_a_pause_is_handed_over_and_resumed_by_a_worker(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, PAY)
+    result = await app.agent.ainvoke(says("go"), on("t1"))
+    run = await app.governor.suspend(result, agent=app.agent, config=on("t1"))
+    assert run is not None
+    assert (run.id, run.status, [approval.tool for approval in run.approvals]) == ("t1/1", "waiting", ["pay"])
+    await app.decide(run, Decision.approve())
+    await app.governor.close()
+    app = App(store, ledger, PAY)
+    await Worker(app.governor).run(once=True)
+    run = await app.governor.get("t1/1")
+    assert (run.status, run.output, ledger.lines) == ("completed", "done", ["note a", "pay 100 shop"])
+
+
+async def test_a_pause_that_nobody_handed_over_is_made_when_the_lease_ends(store: str, ledger: Ledger) -> None:
+    clock = MovableClock()
+    app = App(SQLiteStore(store, clock=clock), ledger, PAY)
+    await app.agent.ainvoke(says("go"), on("t1"))
+    await app.governor.close()
+    clock.move(31)
+    app = App(SQLiteStore(store, clock=clock), ledger, PAY)
+    await Worker(app.governor).run(once=True)
+    run = await app.governor.get("t1/1")
+    assert (run.status, [approval.tool for approval in run.approvals], app.model.seen) == ("waiting", ["pay"], [])
+    await app.decide(run, Decision.approve())
+    run = await app.governor.resume("t1/1")
+    assert (run.status, ledger.lines) == ("completed", ["note a", "pay 100 shop"])
+
+
+async def test_nothing_is_handed_over_when_nothing_waits(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, [])
+    result = await app.agent.ainvoke(says("go"), on("t1"))
+    assert await app.governor.suspend(result, agent=app.agent, config=on("t1")) is None
+    with pytest.raises(ConfigError, match="agent=graph"):
+        await app.governor.suspend(result, agent=app.agent)
+
+
+async def test_a_new_message_supersedes_a_paused_run(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, PAY)
+    await app.agent.ainvoke(says("go"), on("t1"))
+    app.model.turns = ["hello"]
+    out = await app.agent.ainvoke(says("never mind"), on("t1"))
+    assert out["messages"][-1].text == "hello"
+    assert [(await app.governor.get(f"t1/{n}")).status for n in (1, 2)] == ["cancelled", "completed"]
+    read = app.model.seen[-1]
+    assert [message.type for message in read] == ["human", "ai", "tool", "tool", "human"] or [
+        message.type for message in read
+    ] == ["human", "ai", "tool", "human"]
+    answered = {message.tool_call_id for message in read if isinstance(message, ToolMessage)}
+    assert answered == {call["id"] for call in read[1].tool_calls}
+    assert ledger.lines == ["note a"]
+
+
+async def test_a_message_is_refused_while_the_thread_is_driven_and_leaves_no_trace(store: str, ledger: Ledger) -> None:
+    app, other = App(store, ledger, PAY), App(store, ledger, PAY)
+    await app.agent.ainvoke(says("go"), on("t1"))
+    before = await app.agent.aget_state(on("t1"))
+    with pytest.raises(IllegalTransition, match="t1/1"):
+        await other.agent.ainvoke(says("more"), on("t1"))
+    assert (await app.agent.aget_state(on("t1"))).config == before.config
+
+
+async def test_a_loop_that_raises_ends_its_run_as_failed(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, [[("pay", {"amount": 1})], "never"])
+    app.tools[0].func = None  # broken: StructuredTool without a function
+    with pytest.raises(NotImplementedError):
+        await app.agent.ainvoke(says("go"), on("t1"))
+    run = await app.governor.get("t1/1")
+    assert run.status == "failed" and "NotImplementedError" in run.error
+    await app.agent.ainvoke(says("again"), on("t1")) if False else None
+
+
+async def test_resuming_by_hand_decides_nothing(store: str, ledger: Ledger) -> None:
+    app = App(store, ledger, PAY)
+    result = await app.agent.ainvoke(says("go"), on("t1"))
+    await app.governor.suspend(result, agent=app.agent, config=on("t1"))
+    for _ in range(2):
+        out = await app.agent.ainvoke(None, on("t1"), version="v2")
+        assert (len(out.interrupts), ledger.lines) == (1, ["note a"])
+    run = await app.decide(await app.governor.get("t1/1"), Decision.approve())
+    assert (await app.governor.resume(run.id)).status == "completed"
+    assert ledger.lines == ["note a", "pay 100 shop"]
+
+
+async def test_with_another_checkpointer_the_record_begins_with_the_pause(store: str, ledger: Ledger) -> None:
+    from langchain.agents import create_agent
+
+    saver = InMemorySaver()
+
+    def build(app: App) -> Any:
+        middleware = [GovernorMiddleware(app.governor)]
+        return create_agent(app.model, tools=app.tools, middleware=middleware, checkpointer=saver, name="support")
+
+    app = App(store, ledger, PAY, build=build)
+    result = await app.agent.ainvoke(says("go"), on("t1"))
+    assert await app.governor.list_runs() == []
+    run = await app.governor.suspend(result, agent=app.agent, config=on("t1"))
+    assert run is not None and (run.status, run.agent, run.conversation) == ("waiting", "support", "t1")
+    await app.decide(run, Decision.edit({"amount": 70}))
+    run = await app.governor.resume(run.id)
+    assert (run.status, ledger.lines) == ("completed", ["note a", "pay 70 shop"])
+
+
+async def test_without_a_checkpointer_a_call_that_needs_people_stops_the_loop(store: str, ledger: Ledger) -> None:
+    from langchain.agents import create_agent
+
+    app = App(store, ledger, PAY)
+    agent = create_agent(app.model, tools=app.tools, middleware=[GovernorMiddleware(app.governor)])
+    with pytest.raises(ConfigError, match="no checkpointer"):
+        await agent.ainvoke(says("go"))
+    assert "pay 100 shop" not in ledger.lines
