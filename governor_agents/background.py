@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -25,14 +26,15 @@ class Background:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._pid = 0
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._pid != os.getpid():  # a fork does not take the thread along
                 loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
                 self._thread.start()
-                self._loop = loop
+                self._loop, self._pid = loop, os.getpid()
             return self._loop
 
     @staticmethod
@@ -56,7 +58,12 @@ class Background:
         if self.here:
             work.close()
             raise WouldBlock("a synchronous call from the governor's own loop would never return; await the async one")
-        return asyncio.run_coroutine_threadsafe(work, self._start()).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._start())
+        try:
+            return future.result()
+        except BaseException:  # an interrupt of the caller ends the work too
+            future.cancel()
+            raise
 
     async def bridge(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and await it here."""

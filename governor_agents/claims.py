@@ -39,8 +39,8 @@ class Claim:
     """The right to drive one run, as the process that holds it sees it.
 
     ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once
-    per call id; ``stop`` is set when the loop must not go on, with the reason; ``lost`` when the lease went to
-    somebody else.
+    per call; ``stop`` is set when the loop must not go on, with the reason (``again``: because people are asked
+    again); ``lost`` when the lease went to somebody else.
     """
 
     run: str
@@ -52,8 +52,9 @@ class Claim:
     owner: str
     fence: int
     known: set[str] = field(default_factory=set)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str, bytes], Verdict] = field(default_factory=dict)
     stop: str = ""
+    again: bool = False
     lost: bool = False
 
     @classmethod

@@ -62,7 +62,17 @@ class Driver:
             raise
         except Exception as error:
             return await self._failed(claim, error, raising)
-        return await self._loop.bridge(self._come_to_rest(claim, segment, prepared))
+        asks = self._asks(claim, segment)  # in the caller's thread: a policy may do as it likes
+        return await self._loop.bridge(self._come_to_rest(claim, segment, prepared, asks))
+
+    def _asks(self, claim: Claim, segment: Segment) -> tuple[driving.Ask, ...]:
+        """The pending calls of a pause, each with what the policies said of it."""
+        made = []
+        for call in segment.pending:
+            tool = self._policies.tool(call.tool)
+            verdict = claim.verdicts.get((call.call_id, call.tool, call.args)) or self._policies.evaluate(call, tool)
+            made.append(driving.Ask(call, tool, verdict, nonce()))
+        return tuple(made)
 
     async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
         adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
@@ -76,7 +86,9 @@ class Driver:
         snapshot = await self._loop.bridge(self._runs.blob(run.snapshot.blob))
         return await adapter.resume(agent, snapshot, run.calls, context=context, options=options, emit=emit)
 
-    async def _come_to_rest(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
+    async def _come_to_rest(
+        self, claim: Claim, segment: Segment, prepared: Prepared, asks: tuple[driving.Ask, ...]
+    ) -> Run:
         if claim.lost:
             raise Fenced(claim.stop)
         if claim.stop:
@@ -89,18 +101,13 @@ class Driver:
                 fresh=False,
             )
             return change.run
-        return await self.pause(claim, segment, prepared)
+        return await self._pause(claim, segment, prepared, asks)
 
-    async def pause(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
-        """Write a pause: snapshot, approvals, notices and events in one unit. On the governor loop."""
+    async def _pause(self, claim: Claim, segment: Segment, prepared: Prepared, asks: tuple[driving.Ask, ...]) -> Run:
+        """Write a pause: snapshot, approvals, notices and events in one unit."""
         kept = blob(segment.snapshot)
         adapter = prepared.adapter
         snapshot = Snapshot(kept.id, adapter.name, adapter.framework, adapter.fingerprint(prepared.agent))
-        asks = []
-        for call in segment.pending:
-            tool = self._policies.tool(call.tool)
-            verdict = claim.verdicts.get(call.call_id) or self._policies.evaluate(call, tool)
-            asks.append(driving.Ask(call, tool, verdict, nonce()))
         closed = closing_blob(self._runs.known(claim.run) or await self._runs.get(claim.run))
 
         def step(run: Run, now: float) -> Change:
@@ -110,7 +117,7 @@ class Driver:
                 owner=claim.owner,
                 fence=claim.fence,
                 snapshot=snapshot,
-                asks=tuple(asks),
+                asks=asks,
                 closed=closed[0] if closed else None,
             )
 

@@ -12,10 +12,11 @@ from governor_agents import plugins
 from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.background import Background
 from governor_agents.claims import LEASE, Heartbeats, this_worker
+from governor_agents.conversations import Conversations
 from governor_agents.core import decisions, driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.lifecycle import RunEvent
-from governor_agents.core.ports import Adapter, Captured, Handler, Store
+from governor_agents.core.ports import Adapter, Captured, Handler, Record, Store
 from governor_agents.core.records import (
     Approval,
     Call,
@@ -72,6 +73,7 @@ class Governor:
         self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode() or os.urandom(32)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key)
+        self.conversations = Conversations(self.runs)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
@@ -208,6 +210,7 @@ class Governor:
     ) -> tuple[Run, Prepared]:
         prepared = self.prepared(agent)
         await self.open()
+        seen = await self.loop.bridge(self.conversations.look(conversation)) if conversation else None
         if conversation:
             await self._supersede(conversation)
         fresh, content = self._fresh(agent, prepared.adapter.name, input, conversation, requester, context)
@@ -216,17 +219,27 @@ class Governor:
             now = await self.runs.now()
             born = evolve(fresh, created=now)
             change = driving.start(born, now, owner=this_worker(), lease=self.beats.lease)
-            return await self.runs.create(change, now, (content,))
+            run = await self.runs.create(change, now, (content,))
+            if seen is not None:
+                await self._take(seen, run)
+            return run
 
         return await self.loop.bridge(work()), prepared
 
+    async def _take(self, seen: Record, run: Run) -> None:
+        """Make this the conversation's run, before anything of it is driven; or end it again."""
+        try:
+            await self.conversations.take(seen, run)
+        except IllegalTransition as error:
+            reason = str(error)
+            await self.runs.change(
+                run.id, lambda run, now: settling.request_cancel(run, now, by=run.requester, reason=reason)
+            )
+            raise
+
     async def _supersede(self, conversation: str) -> None:
         """A new message ends what an earlier one left waiting; refused while that is being driven."""
-        for run in await self.loop.bridge(self.runs.select({"conversation": conversation})):
-            if run.state is RunState.ACTIVE:
-                raise IllegalTransition(f"conversation {conversation} is being driven by run {run.id}; wait for it")
-            if run.state.ended:
-                continue
+        for run in await self.loop.bridge(self.conversations.unfinished(conversation)):
             waiting = run.snapshot
             after = await self.cancel(run.id, by=run.requester, reason="a new message came", superseded=True)
             if waiting is not None and after.state.ended and run.agent in self.agents:
@@ -246,38 +259,32 @@ class Governor:
         captured = await adapter.capture(paused, **where)
         if captured is None:
             return None
-        return await self.loop.bridge(self._store_pause(adapter, captured, where.get("requester", "")))
-
-    suspend_sync = twin(suspend)
-
-    async def _store_pause(self, adapter: Adapter, captured: Captured, requester: str) -> Run:
-        now = await self.runs.now()
-        kept = blob(captured.segment.snapshot)
         run = Run(
             tenant=self.tenant,
             id=captured.run or run_id(),
             agent=captured.agent,
             adapter=adapter.name,
-            requester=requester or f"service:{captured.agent}",
+            requester=where.get("requester", "") or f"service:{captured.agent}",
             state=RunState.ACTIVE,
-            created=now,
+            created=0.0,
             env=self.env,
             conversation=captured.conversation,
         )
-        owner = this_worker()
-        opened = driving.start(run, now, owner=owner, lease=self.beats.lease, event=RunEvent.CAPTURE)
         asks = []
         for call in captured.segment.pending:
             call, tool = evolve(call, run=run.id, requester=run.requester), self.policies.tool(call.tool)
             asks.append(driving.Ask(call, tool, self.policies.evaluate(call, tool), nonce()))
-        change = driving.pause(
-            opened.run,
-            now,
-            owner=owner,
-            fence=opened.run.fence,
-            snapshot=Snapshot(kept.id, adapter.name, adapter.framework),
-            asks=tuple(asks),
-        )
+        return await self.loop.bridge(self._store_pause(adapter, captured, run, tuple(asks)))
+
+    suspend_sync = twin(suspend)
+
+    async def _store_pause(self, adapter: Adapter, captured: Captured, run: Run, asks: tuple[driving.Ask, ...]) -> Run:
+        now, owner = await self.runs.now(), this_worker()
+        kept = blob(captured.segment.snapshot)
+        born = evolve(run, created=now)
+        opened = driving.start(born, now, owner=owner, lease=self.beats.lease, event=RunEvent.CAPTURE)
+        snapshot = Snapshot(kept.id, adapter.name, adapter.framework)
+        change = driving.pause(opened.run, now, owner=owner, fence=opened.run.fence, snapshot=snapshot, asks=asks)
         return await self.runs.create(evolve(change, events=(*opened.events, *change.events)), now, (kept,))
 
     async def resume(self, id: str, agent: Any = None) -> Run:
@@ -319,6 +326,8 @@ class Governor:
         """
         approval = await self.approval(id)
         call = approval.call
+        if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
+            return decisions.after_the_fact(approval.run, call, decision, by).run
         verdict = None
         if decision.args is not None:
             edited = call.as_tool_call(approval.run).with_args(decision.args)
@@ -437,15 +446,19 @@ class Governor:
         """Close the store and stop both background loops. Twice is fine."""
         if self._opened:
             self._opened = False
-            await self.loop.bridge(self.store.close())
-        self.loop.stop()
-        self.caller_loop.stop()
+            await self.loop.bridge(self._shut())
+        for loop in (self.loop, self.caller_loop):
+            await asyncio.to_thread(loop.stop)
+
+    async def _shut(self) -> None:
+        await self.watch.stop()
+        await self.store.close()
 
     def close_sync(self) -> None:
         """Blocking twin of `close`."""
         if self._opened:
             self._opened = False
-            self.loop.call(self.store.close())
+            self.loop.call(self._shut())
         self.loop.stop()
         self.caller_loop.stop()
 

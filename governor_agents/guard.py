@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import hmac
 from base64 import b32encode
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats
-from governor_agents.core import execution
+from governor_agents.core import driving, execution
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256, thaw
 from governor_agents.core.decisions import make_call
 from governor_agents.core.ports import Blob
-from governor_agents.core.records import Call, CallState, Change, Result, Run, approval_id
+from governor_agents.core.records import Attempt, Call, CallState, Change, Result, Run, approval_id, evolve
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import ArgumentsError, Fenced, RunBlocked
@@ -61,13 +61,14 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Leave to run, or what to do instead."""
+    """Leave to run, or what to do instead; ``known`` when the policies must be asked about a stored call first."""
 
     instead: Ran | None = None
     n: int = 0
     args: bytes = b""
     key: str = ""
     recorded: bytes | None = None
+    known: ToolCall | None = None
 
 
 _key: ContextVar[str] = ContextVar("governor_agents_idempotency_key", default="")
@@ -92,12 +93,13 @@ class Guard:
         self._secret = secret
 
     def verdict(self, claim: Claim | None, call: ToolCall, tool: Tool) -> Verdict:
-        """What the policies say; asked once per call id of a claim. Never raises."""
+        """What the policies say; asked once per call of a claim. Never raises."""
         if claim is None or not call.call_id:
             return self._policies.evaluate(call, tool)
-        found = claim.verdicts.get(call.call_id)
+        key = (call.call_id, call.tool, call.args)
+        found = claim.verdicts.get(key)
         if found is None:
-            found = claim.verdicts[call.call_id] = self._policies.evaluate(call, tool)
+            found = claim.verdicts[key] = self._policies.evaluate(call, tool)
         return found
 
     async def run(
@@ -115,24 +117,42 @@ class Guard:
         ``invoke`` gets the bytes to run, which after an edit are not the model's. ``dump`` makes plain JSON bytes of
         its value, ``load`` the value again. Raises what the tool raises; `Fenced`, `RunBlocked`, `ArgumentsError`.
         """
-        if self._free(claim, call, tool):
+        _go_on(claim)
+        verdict = self.verdict(claim, call, tool)  # in the caller's thread: a policy may do as it likes
+        if _unjournalled(claim, call, tool, verdict):
             return Ran("value", await invoke(call.args))
-        entry = await self._loop.bridge(self._enter(claim, call, tool))
-        if (instead := self._instead(entry, load)) is not None:
+        entry = await self._unbroken(claim, self._enter(claim, call, tool, verdict))
+        if entry.known is not None:
+            now_said = self._policies.evaluate(entry.known, tool)
+            entry = await self._unbroken(claim, self._intent(claim, entry.n, call.schema_sha256, now_said))
+        if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
             try:
                 value = await invoke(entry.args)
-            except asyncio.CancelledError:
-                await asyncio.shield(self._loop.bridge(self._lapsed(claim, entry)))
-                raise
+                data = _recordable(dump, value)
             except Exception as error:
-                await self._loop.bridge(self._leave(claim, entry, *_failure(error)))
+                await asyncio.shield(self._loop.bridge(self._failed(claim, entry, error)))
                 if isinstance(error, ToolFailed):
                     return Ran("told", text=str(error), state=CallState.FAILED)
                 raise
-        await asyncio.shield(self._loop.bridge(self._leave(claim, entry, True, dump(value), "")))
+            except BaseException:  # a time-out or a shutdown cut it off from outside
+                await asyncio.shield(self._loop.bridge(self._lapsed(claim, entry)))
+                raise
+            await asyncio.shield(self._loop.bridge(self._leave(claim, entry, True, data, "")))
         return Ran("value", value)
+
+    async def _unbroken(self, claim: Claim, work: Coroutine[Any, Any, _Entry]) -> _Entry:
+        """Do a step to its end even when the caller is cut off meanwhile; an intent that came of it is taken back."""
+        step = asyncio.ensure_future(self._loop.bridge(work))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            entry = await step
+            if entry.key:
+                told = "cut off before it began"
+                await self._loop.bridge(self._leave(claim, entry, False, freeze({"told": told}), told))
+            raise
 
     def run_sync(
         self,
@@ -145,75 +165,81 @@ class Guard:
         load: Callable[[bytes], Any] = thaw,
     ) -> Ran:
         """The same for a framework that calls its tools synchronously, on a thread of its own."""
-        if self._free(claim, call, tool):
+        _go_on(claim)
+        verdict = self.verdict(claim, call, tool)
+        if _unjournalled(claim, call, tool, verdict):
             return Ran("value", invoke(call.args))
-        entry = self._loop.call(self._enter(claim, call, tool))
-        if (instead := self._instead(entry, load)) is not None:
+        entry = self._loop.call(self._enter(claim, call, tool, verdict))
+        if entry.known is not None:
+            now_said = self._policies.evaluate(entry.known, tool)
+            entry = self._loop.call(self._intent(claim, entry.n, call.schema_sha256, now_said))
+        if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
             try:
                 value = invoke(entry.args)
+                data = _recordable(dump, value)
             except Exception as error:
-                self._loop.call(self._leave(claim, entry, *_failure(error)))
+                self._loop.call(self._failed(claim, entry, error))
                 if isinstance(error, ToolFailed):
                     return Ran("told", text=str(error), state=CallState.FAILED)
                 raise
             except BaseException:
                 self._loop.call(self._lapsed(claim, entry))
                 raise
-        self._loop.call(self._leave(claim, entry, True, dump(value), ""))
+            self._loop.call(self._leave(claim, entry, True, data, ""))
         return Ran("value", value)
 
-    def _free(self, claim: Claim, call: ToolCall, tool: Tool) -> bool:
-        """An allowed call to a read-only tool needs no journal, unless this call id has a record."""
-        return tool.read_only and call.call_id not in claim.known and self.verdict(claim, call, tool).outcome == "allow"
-
-    def _instead(self, entry: _Entry, load: Callable[[bytes], Any]) -> Ran | None:
-        if entry.recorded is not None:
-            return Ran("value", load(entry.recorded), state=CallState.SUCCEEDED)
-        return entry.instead
-
-    async def _enter(self, claim: Claim, call: ToolCall, tool: Tool) -> _Entry:
-        """Find out what is to be done with a call; when it is to run, its intent is durable on return."""
-        if claim.lost:
-            raise Fenced(claim.stop)
+    async def _enter(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
+        """Find out what is to be done with a call; when it is to run at once, its intent is durable on return."""
+        _go_on(claim)
         run = self._runs.known(claim.run) or await self._runs.get(claim.run)
         known = run.by_call_id(call.call_id)
         if known is None and call.call_id in claim.known:
             run = await self._runs.get(claim.run)
             known = run.by_call_id(call.call_id)
         if known is None:
-            return await self._first_time(claim, call, tool)
+            return await self._first_time(claim, call, tool, verdict)
+        return await self._known(claim, run, known, call)
+
+    async def _known(self, claim: Claim, run: Run, known: Call, call: ToolCall) -> _Entry:
+        """A call that has a record."""
         asked = known.asked_args if known.asked_args is not None else known.args
         if asked != call.args or known.tool != call.tool:
             raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
         if known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
-            return await self._intent(claim, known, call, tool)
+            return _Entry(n=known.n, known=known.as_tool_call(run))
         if known.state is CallState.RECONCILING:  # nobody can tell: people must
             await self._runs.change(
                 claim.run, lambda run, now: execution.probed(run, known.n, now, happened=None), fresh=False
             )
-            raise self._stop(claim, known)
+            raise _stop(claim, known)
         return await self._over(claim, known)
 
-    async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool) -> _Entry:
-        verdict = self.verdict(claim, call, tool)
+    async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
         if verdict.outcome == "require_approval":
             return _Entry(Ran("waits"))
         stamp = nonce()
 
         def step(run: Run, now: float) -> Change:
+            driving.hold(run, owner=claim.owner, fence=claim.fence)
+            if run.by_call_id(call.call_id) is not None:  # the same id a second time, at the same moment
+                return Change(run)
             made = make_call(run, call, tool, verdict, now=now, nonce=stamp)
             change = Change(run.with_call(made), (asked_event(made),))
             if made.state is CallState.DENIED:
                 return change
             begun = self._begin(change.run, made, claim, now, verdict, call.schema_sha256)
-            return Change(begun.run, (*change.events, *begun.events))
+            return evolve(begun, events=(*change.events, *begun.events))
 
         change = await self._runs.change(claim.run, step, fresh=False)
         claim.known.add(call.call_id)
         made = change.run.by_call_id(call.call_id)
-        return await self._after_intent(claim, made) if made else _Entry(Ran("told", text="the call is gone"))
+        if made is None:
+            raise Fenced(f"the call {call.call_id} of {call.tool} is gone")
+        if made.nonce != stamp:
+            return await self._known(claim, change.run, made, call)
+        return await self._begun(claim, made)
 
     def _begin(self, run: Run, call: Call, claim: Claim, now: float, verdict: Verdict, schema: str) -> Change:
         return execution.intent(
@@ -227,18 +253,29 @@ class Guard:
             idem_key=self.key(run, call),
         )
 
-    async def _intent(self, claim: Claim, call: Call, fresh: ToolCall, tool: Tool) -> _Entry:
+    async def _intent(self, claim: Claim, n: int, schema: str, verdict: Verdict) -> _Entry:
         """The stored call under the policies as they are now."""
+        attempts = 0
 
         def step(run: Run, now: float) -> Change:
-            stands = run.call(call.n) or call
-            verdict = self._policies.evaluate(stands.as_tool_call(run), tool)
-            return self._begin(run, stands, claim, now, verdict, fresh.schema_sha256)
+            nonlocal attempts
+            stands = run.call(n)
+            if stands is None:
+                raise Fenced(f"{approval_id(run.id, n)} belongs to a generation that is over")
+            attempts = len(stands.attempts)
+            if stands.state not in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
+                return Change(run)
+            return self._begin(run, stands, claim, now, verdict, schema)
 
         change = await self._runs.change(claim.run, step, fresh=False)
-        return await self._after_intent(claim, change.run.call(call.n) or call)
+        stands = change.run.call(n)
+        if stands is None:
+            raise Fenced(f"{approval_id(claim.run, n)} belongs to a generation that is over")
+        if len(stands.attempts) == attempts:  # somebody else began it, or it is not to run
+            return await self._over(claim, stands)
+        return await self._begun(claim, stands)
 
-    async def _after_intent(self, claim: Claim, call: Call) -> _Entry:
+    async def _begun(self, claim: Claim, call: Call) -> _Entry:
         if call.state is CallState.EXECUTING:
             return _Entry(n=call.n, args=call.args, key=call.idem_key)
         return await self._over(claim, call)
@@ -250,47 +287,62 @@ class Guard:
                 data = call.result.data
                 return _Entry(recorded=await self._runs.blob(call.result.blob) if data is None else data.encode())
             case CallState.PENDING:
-                claim.stop = f"{call.tool} needs people again"
+                claim.stop, claim.again = f"{call.tool} needs people again", True
                 return _Entry(Ran("waits", state=call.state))
+            case CallState.EXECUTING if call.attempts[-1] == Attempt(claim.fence, claim.owner, call.attempts[-1].at):
+                return _Entry(Ran("told", text=f"{call.tool} is running already under this call id", state=call.state))
             case CallState.UNKNOWN | CallState.EXECUTING:
-                raise self._stop(claim, call)
+                raise _stop(claim, call)
+            case CallState.SUCCEEDED:  # an operator's word stands in for the result
+                return _Entry(
+                    Ran("told", text=call.told or "it took effect; its result was not kept", state=call.state)
+                )
             case _:
                 return _Entry(Ran("told", text=call.told or str(call.state), state=call.state))
 
-    def _stop(self, claim: Claim, call: Call) -> RunBlocked:
-        claim.stop = f"{approval_id(claim.run, call.n)} ({call.tool}) is in doubt"
-        return RunBlocked(f"{claim.stop}: {UNKNOWN_TOLD}")
+    async def _failed(self, claim: Claim, entry: _Entry, error: Exception) -> None:
+        """The tool raised; or its value could not be made into bytes, which leaves a doubt."""
+        if isinstance(error, _NotRecordable):
+            await self._lapsed(claim, entry)
+            return
+        told = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace").decode()
+        await self._leave(claim, entry, False, freeze({"error": type(error).__name__, "told": told}), told)
 
     async def _leave(self, claim: Claim, entry: _Entry, ok: bool, data: bytes, told: str) -> None:
-        """Record what the tool gave back. A claim that is over is told so, and nothing is overwritten."""
+        """Record what the tool gave back; until that is durable, the loop must not go on."""
         blobs: tuple[Blob, ...] = ()
         if len(data) <= INLINE:
             result = Result(sha256(data), data.decode(), ok=ok)
         else:
             blobs = (blob(data),)
             result = Result(blobs[0].id, None, blobs[0].id, ok)
-        change = await self._runs.change(
-            claim.run,
-            lambda run, now: execution.record(
-                run, entry.n, now, owner=claim.owner, fence=claim.fence, result=result, told=told
-            ),
-            blobs=blobs,
-            fresh=False,
-        )
+        try:
+            change = await self._runs.change(
+                claim.run,
+                lambda run, now: execution.record(
+                    run, entry.n, now, owner=claim.owner, fence=claim.fence, result=result, told=told
+                ),
+                blobs=blobs,
+                fresh=False,
+            )
+        except Exception as error:
+            claim.stop = f"the result of {approval_id(claim.run, entry.n)} could not be recorded: {error}"
+            raise
+        if any(event.what == execution.FENCED for event in change.events):
+            claim.stop = f"the result of {approval_id(claim.run, entry.n)} came from a claim that is over"
+            raise Fenced(claim.stop)
         left = change.run.call(entry.n)
         if left is not None and left.state is CallState.UNKNOWN:
-            raise self._stop(claim, left)
+            raise _stop(claim, left)
 
     async def _lapsed(self, claim: Claim, entry: _Entry) -> None:
+        claim.stop = f"{approval_id(claim.run, entry.n)} was cut off while it ran"
         with contextlib.suppress(Fenced):
-            change = await self._runs.change(
+            await self._runs.change(
                 claim.run,
                 lambda run, now: execution.lapse(run, entry.n, now, owner=claim.owner, fence=claim.fence),
                 fresh=False,
             )
-            left = change.run.call(entry.n)
-            if left is not None and left.state is not CallState.SUCCEEDED:
-                claim.stop = f"{approval_id(claim.run, left.n)} ({left.tool}) was cancelled while it ran"
 
     def key(self, run: Run, call: Call) -> str:
         """The idempotency key of a call: stable over attempts, never from the model, at most 44 characters."""
@@ -299,9 +351,42 @@ class Guard:
         return "ga1_" + b32encode(mac).decode().lower()[:40]
 
 
-def _failure(error: Exception) -> tuple[bool, bytes, str]:
-    told = str(error) or type(error).__name__
-    return False, freeze({"error": type(error).__name__, "told": told.encode("utf-8", "replace").decode()}), told
+def _go_on(claim: Claim) -> None:
+    """Raise when nothing more may start under this claim."""
+    if claim.lost:
+        raise Fenced(claim.stop)
+    if claim.stop and not claim.again:
+        raise RunBlocked(claim.stop)
+
+
+def _stop(claim: Claim, call: Call) -> RunBlocked:
+    claim.stop = f"{approval_id(claim.run, call.n)} ({call.tool}) is in doubt"
+    return RunBlocked(f"{claim.stop}: {UNKNOWN_TOLD}")
+
+
+def _unjournalled(claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> bool:
+    """An allowed call to a read-only tool needs no journal, unless this call id has a record."""
+    return tool.read_only and verdict.outcome == "allow" and call.call_id not in claim.known
+
+
+def _instead(entry: _Entry, load: Callable[[bytes], Any]) -> Ran | None:
+    if entry.recorded is not None:
+        return Ran("value", load(entry.recorded), state=CallState.SUCCEEDED)
+    return entry.instead
+
+
+class _NotRecordable(Exception):
+    """The tool gave a value that its adapter could not make into bytes."""
+
+
+def _recordable(dump: Callable[[Any], bytes], value: Any) -> bytes:
+    """The value's bytes; its text when it is not plain JSON, because the effect has happened and must be recorded."""
+    try:
+        return dump(value)
+    except ArgumentsError:
+        return freeze(str(value).encode("utf-8", "backslashreplace").decode())
+    except Exception as error:
+        raise _NotRecordable(f"the value of the tool cannot be recorded: {error}") from error
 
 
 @contextmanager

@@ -7,21 +7,28 @@ earlier decision; each write carries an op id, so a write whose answer was lost 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from governor_agents.audit import chain
 from governor_agents.core.calls import sha256
 from governor_agents.core.codec import decode_calls, decode_run, encode_calls, encode_run
 from governor_agents.core.driving import Closed, closing
-from governor_agents.core.ports import Blob, Record, Store
+from governor_agents.core.ports import Blob, Record, Store, Swapped
 from governor_agents.core.records import Call, Change, Run
 from governor_agents.core.settling import due, pending_flag
 from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
 
+log = logging.getLogger(__name__)
+
 Step = Callable[[Run, float], Change]
+
+MAX_TRIES = 1000
+"""How often a transition is applied anew because somebody else was faster."""
 
 UNANSWERED = 5
 """How often a write is sent again, under its op id, when the store did not answer."""
@@ -77,7 +84,7 @@ class Runs:
         run, events = chain.append(change.run, change.events, now)
         op = secrets.token_hex(8)
         record = to_record(run, 0)
-        answer = await _answered(lambda: self.store.insert(record, op=op, events=events, blobs=blobs))
+        answer = await _answered(partial(self.store.insert, record, op=op, events=events, blobs=blobs))
         if not answer.won:
             raise Fenced(f"a run {run.id} exists already")
         self._remember(answer.v, run)
@@ -98,18 +105,17 @@ class Runs:
             raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
         return record.v, decode_run(record.body)
 
-    async def change(
-        self, id: str, step: Step, *, blobs: Sequence[Blob] = (), not_after: float | None = None, fresh: bool = True
-    ) -> Change:
+    async def change(self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True) -> Change:
         """Apply a transition and make it durable. Whatever ``step`` raises, nothing is written.
 
-        ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old.
-        Raises `NotFound`; `Fenced` when ``not_after`` has passed.
+        ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old. A
+        write that comes after the change's ``not_after`` is not made; the step then decides anew, at the later time.
+        Raises `NotFound`.
         """
         async with self._alone(id):
             op = secrets.token_hex(8)
             v, run = (self._known.get(id) or await self._load(id)) if not fresh else await self._load(id)
-            while True:
+            for _ in range(MAX_TRIES):
                 now = await self.store.now()
                 try:
                     change = step(run, now)
@@ -122,19 +128,16 @@ class Runs:
                     return change
                 written, events = chain.append(change.run, change.events, now)
                 record = to_record(written, v)
-                answer = await _answered(
-                    lambda record=record, events=events: self.store.swap(  # type: ignore[misc]
-                        record, op=op, events=events, blobs=blobs, not_after=not_after
-                    )
-                )
+                swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
+                answer = await _answered(swap)
                 if answer.won:
-                    self._remember(answer.v, written)
+                    if answer.v == v + 1:
+                        self._remember(answer.v, written)
+                    else:  # ours stood earlier, and somebody has written since: do not know better
+                        self._known.pop(id, None)
                     return Change(written, change.events)
-                if answer.late:
-                    raise Fenced(f"the lease on run {id} ran out before the write")
-                if answer.current is None:
-                    raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
-                fresh, v, run = True, answer.current.v, decode_run(answer.current.body)
+                fresh, (v, run) = True, await self._load(id)
+            raise StoreUnavailable(f"run {id} changed {MAX_TRIES} times while one write was tried; try again")
 
     def known(self, id: str) -> Run | None:
         """The run as this process wrote it last; perhaps old, which a compare-and-set would tell."""
@@ -161,9 +164,14 @@ class Runs:
         return found
 
     async def select(self, where: dict[str, str] | None = None, *, limit: int = 100, after: str = "") -> list[Run]:
-        """Runs by index fields, by id."""
-        records = await self.store.list("run", self.tenant, where, limit=limit, after=after)
-        return [decode_run(record.body) for record in records]
+        """Runs by index fields, by id; those that cannot be read are left out, and said in the log."""
+        found: list[Run] = []
+        for record in await self.store.list("run", self.tenant, where, limit=limit, after=after):
+            try:
+                found.append(decode_run(record.body))
+            except (SnapshotError, StoreTooNew) as error:
+                log.error("run %s: %s", record.id, error)
+        return found
 
     async def events(self, id: str) -> list[dict[str, Any]]:
         """The whole audit trail of a run."""
@@ -198,7 +206,7 @@ def closing_blob(run: Run) -> tuple[Closed, Blob] | None:
     return Closed(content.id, frozenset(call.n for call in calls)), content
 
 
-async def _answered(write: Callable[[], Any]) -> Any:
+async def _answered(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
     """Send a write until the store answers; its op id makes that safe."""
     for left in reversed(range(UNANSWERED)):
         try:
@@ -207,3 +215,4 @@ async def _answered(write: Callable[[], Any]) -> Any:
             if not left:
                 raise
             await asyncio.sleep(0.05 * (UNANSWERED - left))
+    raise StoreUnavailable("the store does not answer")

@@ -6,7 +6,6 @@ A wake-up is a hint: who is woken looks at the store and may wait again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from governor_agents.core.ports import Store
 from governor_agents.errors import StoreError
@@ -48,10 +47,23 @@ class Watch:
         idle = 0
         while idle < IDLE:  # ends a while after the last waiter left; the next one starts it again
             idle = 0 if self._waiting else idle + 1
-            woken = True
-            with contextlib.suppress(StoreError):
+            try:
                 woken = await self._store.wait(1.0)
+            except StoreError:  # away for a moment; whoever waits looks for itself when its time is over
+                await asyncio.sleep(1.0)
+                continue
             if woken:
-                self.version += 1
-                changed, self._changed = self._changed, asyncio.Event()
-                changed.set()
+                self._wake()
+
+    def _wake(self) -> None:
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def stop(self) -> None:
+        """End the watcher and wake whoever waits. Twice is fine."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._wake()

@@ -11,11 +11,14 @@ What this does not do: allowed calls are not journalled; return values that are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.claims import Claim, held, this_worker
@@ -34,6 +37,7 @@ from governor_agents.errors import (
     ConfigError,
     Fenced,
     GovernorError,
+    StoreError,
     WouldBlock,
 )
 from governor_agents.guard import Ran
@@ -47,7 +51,7 @@ AGENT = "functions"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Pending:
     """A governed call that was asked for and not waited for. Keep ``run`` to collect the result in another process."""
 
@@ -59,10 +63,10 @@ class Pending:
     async def result(self, timeout: float | None = None) -> Any:
         """Wait for decision and result; runs the function here if nobody else does.
 
-        Raises what `Governed` raises, or `TimeoutError` after ``timeout`` seconds (the request stays open).
+        ``timeout`` bounds the waiting, in seconds, never the function once it runs here. Raises what `Governed`
+        raises, or `TimeoutError` (the request stays open).
         """
-        async with asyncio.timeout(timeout):
-            return await self.function.collect(self.run, self._self)
+        return await self.function.collect(self.run, self._self, timeout)
 
     def result_sync(self, timeout: float | None = None) -> Any:
         """Blocking twin of `result`. Raises `WouldBlock` inside a running event loop."""
@@ -107,7 +111,10 @@ class Governed:
         if verdict.outcome == "allow":
             raise ConfigError(f"{self.name} needs no approval for these arguments; call it directly")
         run = await self._open(call, verdict, waits=self.method)
-        return Pending(self, run.id, approval_id(run.id, 1), instance)
+        pending = Pending(self, run.id, approval_id(run.id, 1), instance)
+        if self.method:
+            self.governor.functions.keep(pending)
+        return pending
 
     def ask_sync(self, *args: Any, **kwargs: Any) -> Pending:
         """Blocking twin of `ask`; it waits for no person, so it works anywhere."""
@@ -129,6 +136,8 @@ class Governed:
             if at == 0 and self.method:
                 instance = value
             elif kind is inspect.Parameter.VAR_KEYWORD:
+                if clash := sorted(set(value) & set(arguments)):
+                    raise ArgumentsError(f"{self.name}: two arguments are called {clash[0]!r}")
                 arguments.update(value)
             else:
                 arguments[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
@@ -147,22 +156,24 @@ class Governed:
         )
 
     def _apply(self, instance: Any, args: bytes) -> Any:
-        """Call the function with the frozen arguments."""
+        """Call the function with the frozen arguments. Raises `ArgumentsError` when an edit made that impossible."""
         given = thaw(args)
+        parameters = list(self._signature.parameters.values())[1 if self.method else 0 :]
+        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
+        by_place = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        if given.get(rest):  # then those before it must be given by place too
+            by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         positional: list[Any] = [instance] if self.method else []
-        named: dict[str, Any] = {}
-        for at, (name, parameter) in enumerate(self._signature.parameters.items()):
-            if (at == 0 and self.method) or (name not in given and parameter.kind is not parameter.VAR_KEYWORD):
-                continue
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                positional += given.pop(name)
-            elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-                positional.append(given.pop(name))
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                continue
+        missing = ""
+        for parameter in by_place:
+            if parameter.name not in given:
+                missing = missing or parameter.name
+            elif missing:
+                raise ArgumentsError(f"{self.name}: {missing!r} is missing before {parameter.name!r}")
             else:
-                named[name] = given.pop(name)
-        return self._function(*positional, **named, **given)
+                positional.append(given.pop(parameter.name))
+        more = given.pop(rest, []) if rest else []
+        return self._function(*positional, *more, **given)
 
     def _verdict(self, call: ToolCall) -> Verdict:
         verdict = self.governor.policies.evaluate(call, self.tool)
@@ -213,10 +224,14 @@ class Governed:
 
         return await governor.loop.bridge(work())
 
-    async def collect(self, run: str, instance: Any = None) -> Any:
-        """The result of an asked call: waits for the decision, then runs it here or takes what another run gave."""
+    async def collect(self, run: str, instance: Any = None, timeout: float | None = None) -> Any:
+        """The result of an asked call: waits for the decision, then runs it here or takes what another run gave.
+
+        ``timeout`` bounds the waiting. Raises `TimeoutError`.
+        """
         while True:
-            stands = await self._decided(run)
+            async with asyncio.timeout(timeout):
+                stands = await self._decided(run)
             if stands.state is not RunState.ACTIVE:
                 return await self._outcome(stands)
             if self._async:
@@ -229,30 +244,35 @@ class Governed:
 
     async def _decided(self, id: str) -> Run:
         """The run once it is over, or claimed by us. Keeps our place as its waiter meanwhile."""
-        governor, owner = self.governor, this_worker()
+        governor = self.governor
         while True:
             change = await governor.loop.bridge(governor.runs.change(id, driving.tick))
             run = change.run
             if run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
                 return run
             if run.state is RunState.READY:
-                try:
+                with contextlib.suppress(Fenced):  # then somebody else has it, or waits for it
                     return await governor.claim(id)
-                except Fenced:
-                    run = await governor.get(id)
-            if run.waiter is not None:
-                await governor.loop.bridge(
-                    governor.runs.change(
-                        id,
-                        lambda run, now: driving.keep_waiting(run, now, owner=owner, lease=governor.beats.lease),
-                    )
-                )
+                run = await governor.get(id)
+            await self.keep_waiting(run)
             now = await governor.loop.bridge(governor.runs.now())
             ends = [
                 at for approval in run.approvals for at in (approval.call.expires, approval.call.stage_expires) if at
             ]
             wait = min([governor.beats.lease / 3, *(max(at - now, 0.0) + 0.001 for at in ends)])
-            await governor.wait(id, timeout=wait, until=lambda now_run: now_run.state is not RunState.WAITING)
+            await governor.wait(id, timeout=wait, until=partial(_moved_on, run.seq))
+
+    async def keep_waiting(self, run: Run) -> Run:
+        """Renew our place as the run's waiter, if we have it."""
+        governor, owner = self.governor, this_worker()
+        if run.waiter is None or run.waiter.owner != owner:
+            return run
+        change = await governor.loop.bridge(
+            governor.runs.change(
+                run.id, lambda run, now: driving.keep_waiting(run, now, owner=owner, lease=governor.beats.lease)
+            )
+        )
+        return change.run
 
     async def _run_async(self, run: Run, instance: Any) -> Ran:
         claim, call = Claim.on(run), run.calls[-1]
@@ -293,7 +313,7 @@ class Governed:
         )
 
     def _tell(self, ran: Ran) -> Any:
-        if ran.how == "value" or ran.state is CallState.ANSWERED:
+        if ran.how == "value" or ran.state in (CallState.ANSWERED, CallState.SUCCEEDED):
             return ran.value if ran.how == "value" else ran.text
         raise _raised(self.name, ran.state, ran.text)
 
@@ -304,7 +324,7 @@ class Governed:
             return thaw(
                 await self.governor.loop.bridge(self.governor.runs.blob(call.result.blob)) if data is None else data
             )
-        if call.state is CallState.ANSWERED:
+        if call.state in (CallState.ANSWERED, CallState.SUCCEEDED):  # a person's, or an operator's, words
             return call.told
         raise _raised(self.name, call.state, call.told)
 
@@ -374,6 +394,7 @@ class Functions:
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
         self._known: dict[str, Governed] = {}
+        self._kept: weakref.WeakValueDictionary[str, Pending] = weakref.WeakValueDictionary()
 
     def govern(
         self,
@@ -417,14 +438,30 @@ class Functions:
         return decorate
 
     def knows(self, run: Run) -> bool:
-        """True when the function of this run is registered here."""
-        return bool(run.calls) and run.calls[-1].tool in self._known
+        """True when the function of this run is registered here, and no object in this process waits to run it."""
+        return bool(run.calls) and run.calls[-1].tool in self._known and run.id not in self._kept
+
+    def keep(self, pending: Pending) -> None:
+        """Stay the waiter of a method's call for as long as somebody in this process holds its handle."""
+        self._kept[pending.run] = pending
+        self._governor.loop.spawn(self._keep(pending.run, pending.function))
+
+    async def _keep(self, run: str, function: Governed) -> None:
+        while run in self._kept:
+            await asyncio.sleep(self._governor.beats.lease / 3)
+            with contextlib.suppress(StoreError):
+                if (await function.keep_waiting(await self._governor.runs.get(run))).state.ended:
+                    return
 
     async def take_over(self, run: Run) -> Run:
         """Run a decided call in this process. Raises `Fenced`; `ConfigError` for an unknown function."""
         if not self.knows(run):
             raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
         return await self._known[run.calls[-1].tool].take_over(run)
+
+
+def _moved_on(seq: int, run: Run) -> bool:
+    return run.seq != seq
 
 
 def _may_block(name: str) -> None:

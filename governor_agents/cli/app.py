@@ -17,7 +17,7 @@ from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
 from governor_agents.handlers.visible import visible
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Tool calls of AI agents that wait for a person, survive the process, and run once.",
     add_completion=False,
     no_args_is_help=True,

@@ -19,7 +19,7 @@ from governor_agents.cli.printing import console, hint, note, print_json, print_
 from governor_agents.core.calls import freeze_text
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ArgumentsError, ConfigError
-from governor_agents.handlers.message import Message
+from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.terminal import local_person, print_message
 from governor_agents.handlers.visible import visible
 from governor_agents.handlers.words import after_decision
@@ -27,7 +27,7 @@ from governor_agents.handlers.words import after_decision
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
-app = typer.Typer(help="What waits for people, and their decisions.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="What waits for people, and their decisions.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id, as `inbox list` prints it.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; after a rejection the model is told.")]
@@ -57,10 +57,15 @@ def list_(
     if not found:
         hint(f"nothing waits for {person or 'anybody'}")
         return
-    messages = [Message.of(approval) for approval in found]
-    rows = [(m.id, m.tool, m.agent, m.requester, m.stage, m.deadline) for m in messages]
-    print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), rows)
+    print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), [_row(each) for each in found])
     hint("governor-agents inbox show ID shows one in full")
+
+
+def _row(approval: Approval) -> tuple[str, ...]:
+    """What a list says of a request. Its arguments are for `show`, which has the room to show all of them."""
+    run, deadline = approval.run, approval.deadline
+    names = map(visible, (approval.id, approval.tool, run.agent, run.requester))
+    return (*names, asks(approval.call), "" if deadline is None else when(deadline))
 
 
 @app.command()

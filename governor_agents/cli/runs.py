@@ -19,7 +19,7 @@ from governor_agents.handlers.words import Commands, explain
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
-app = typer.Typer(help="What agents are doing, why they stand, and how to stop one.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="What agents are doing, why they stand, and how to stop one.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, as `runs list` prints it.")]
 

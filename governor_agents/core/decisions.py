@@ -6,16 +6,17 @@ change `settling.settle` moves the run where its calls now allow.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from governor_agents.core import people
 from governor_agents.core.binding import bind
-from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.calls import Tool, ToolCall, freeze_text
 from governor_agents.core.lifecycle import CallEvent, next_call
 from governor_agents.core.records import (
     Call,
     CallState,
     Change,
     Decision,
-    DecisionKind,
     Event,
     Run,
     Vote,
@@ -25,7 +26,15 @@ from governor_agents.core.records import (
 from governor_agents.core.settling import settle
 from governor_agents.core.telling import call_event, notices
 from governor_agents.core.verdicts import Outcome, Stage, Verdict
-from governor_agents.errors import AlreadyDecided, DeadlinePassed, EditRefused, NotFound, ReasonRequired, StaleDecision
+from governor_agents.errors import (
+    AlreadyDecided,
+    ArgumentsError,
+    DeadlinePassed,
+    EditRefused,
+    NotFound,
+    ReasonRequired,
+    StaleDecision,
+)
 
 _OUTCOMES: dict[Outcome, tuple[CallEvent, CallState]] = {
     "allow": (CallEvent.ALLOW, CallState.ALLOWED),
@@ -67,21 +76,16 @@ def _asking(run: Run, verdict: Verdict, now: float) -> dict[str, object]:
     return {
         "stages": verdict.stages,
         "stage": 0,
-        "stage_expires": _stage_end(verdict.stages, 0, now),
+        "stage_expires": stage_end(verdict.stages, 0, now),
         "expires": now + verdict.deadline,
         "reason_required": verdict.reason_required,
-        "excluded": excluded(run, verdict),
+        "excluded": people.excluded(run, verdict),
         "channels": verdict.channels,
     }
 
 
-def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
-    """Who may never decide: the agent itself, and the requester unless the policy says otherwise."""
-    agent = f"service:{run.agent}"
-    return tuple(dict.fromkeys((agent, run.requester))) if verdict.exclude_requester else (agent,)
-
-
-def _stage_end(stages: tuple[Stage, ...], at: int, now: float) -> float | None:
+def stage_end(stages: tuple[Stage, ...], at: int, now: float) -> float | None:
+    """When the stage is passed over, None when it has no time of its own."""
     within = stages[at].within if at < len(stages) else None
     return None if within is None else now + within
 
@@ -106,59 +110,89 @@ def decide(
     Raises `NotFound`, `AlreadyDecided`, `DeadlinePassed`, `StaleDecision`, `NotAnApprover`, `ReasonRequired`,
     `EditRefused`.
     """
+    late = pass_deadlines(run, now)
+    run = late.run
     call = run.call(n)
     if call is None or not call.stages:
         raise NotFound(f"no approval {approval_id(run.id, n)}")
     if call.state is not CallState.PENDING:
-        return _after_the_fact(run, call, decision.kind, by)
+        return after_the_fact(run, call, decision, by)
+    id = approval_id(run.id, n)
     if run.cancel:
-        raise AlreadyDecided(f"{approval_id(run.id, n)} is no longer asked: the run was {run.cancel}")
-    if call.expires is not None and now >= call.expires:
-        raise DeadlinePassed(f"the deadline of {approval_id(run.id, n)} has passed; it did not run")
+        raise AlreadyDecided(f"{id} is no longer asked: the run was {run.cancel}")
     if digest != call.digest:
-        raise StaleDecision(f"{approval_id(run.id, n)} has changed since it was shown; look at it again")
+        raise StaleDecision(f"{id} has changed since it was shown; look at it again")
     people.authorise(call, by)
     if call.reason_required and not decision.reason.strip():
-        raise ReasonRequired(f"the policy asks for a reason to {decision.kind} {approval_id(run.id, n)}; give --reason")
-    if decision.kind == "approve" and any(vote.by == by and vote.stage == call.stage for vote in call.votes):
-        return Change(run)
+        raise ReasonRequired(f"the policy asks for a reason to {decision.kind} {id}; give --reason")
     vote = Vote(by, decision.kind, now, call.digest, call.stage, decision.reason, channel)
     if decision.kind == "edit":
-        return _edit(run, call, decision, vote, verdict, nonce)
-    voted = evolve(call, votes=(*call.votes, vote))
-    if decision.kind == "approve":
-        return _approve(run, voted, vote)
-    state = CallState.REJECTED if decision.kind == "reject" else CallState.ANSWERED
-    event = CallEvent.REJECT if decision.kind == "reject" else CallEvent.RESPOND
-    told = decision.reason if decision.kind == "reject" else decision.answer
-    done = evolve(voted, state=next_call(call.state, event, state), told=told)
-    return _finish_vote(run, done, vote)
+        change = _edit(run, call, decision, vote, verdict, nonce)
+    elif decision.kind == "approve":
+        again = any(other.by == by and other.stage == call.stage for other in call.votes)
+        if again and not people.stage_met(call):
+            return Change(run, late.events, call.expires)
+        change = _approve(run, call if again else evolve(call, votes=(*call.votes, vote)), vote)
+    else:
+        change = _close(run, call, decision, vote)
+    return evolve(change, events=(*late.events, *change.events), not_after=call.expires)
 
 
-def _after_the_fact(run: Run, call: Call, kind: DecisionKind, by: str) -> Change:
+def _close(run: Run, call: Call, decision: Decision, vote: Vote) -> Change:
+    """Reject or respond: the tool never runs."""
+    rejected = decision.kind == "reject"
+    state, event = (CallState.REJECTED, CallEvent.REJECT) if rejected else (CallState.ANSWERED, CallEvent.RESPOND)
+    told = decision.reason if rejected else decision.answer
+    closed = evolve(call, votes=(*call.votes, vote), state=next_call(call.state, event, state), told=told)
+    return _finish_vote(run, closed, vote)
+
+
+def after_the_fact(run: Run, call: Call, decision: Decision, by: str) -> Change:
+    """A decision on a call that is decided: nothing when it repeats what this person decided, else who won.
+
+    Raises `AlreadyDecided`, `DeadlinePassed`.
+    """
     id = approval_id(run.id, call.n)
-    last = call.votes[-1] if call.votes else None
     if call.state is CallState.EXPIRED:
         raise DeadlinePassed(f"the deadline of {id} has passed; it did not run")
     if call.state in (CallState.CANCELLED, CallState.SUPERSEDED):
         raise AlreadyDecided(f"{id} is no longer asked: it was {call.state}")
-    if last is None:
+    if not call.votes:
         raise AlreadyDecided(f"{id} is {call.state} and asks nobody")
-    if any(vote.by == by and vote.kind == kind for vote in call.votes):
+    last = call.votes[-1]
+    if _repeats(call, decision, by):
         return Change(run)
     verbs = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
-    raise AlreadyDecided(
-        f"{id} was already {verbs[last.kind]} by {last.by} at {last.at:.0f}; your {kind} does not count"
-    )
+    told = f"{id} was already {verbs[last.kind]} by {last.by} at {_utc(last.at)}; your {decision.kind} does not count"
+    raise AlreadyDecided(told)
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _repeats(call: Call, decision: Decision, by: str) -> bool:
+    """True when this person decided just this, and it still stands."""
+    last = call.votes[-1]
+    if last.kind in ("reject", "respond"):
+        same = decision.kind == "reject" or decision.answer == call.told
+        return last.by == by and last.kind == decision.kind and same
+    if decision.kind == "edit" and decision.args != call.args:
+        return False
+    return any(vote.by == by and vote.kind == decision.kind for vote in call.votes)
 
 
 def _approve(run: Run, call: Call, vote: Vote, event: CallEvent = CallEvent.APPROVE) -> Change:
-    while call.stage < len(call.stages) and people.stage_met(call):
+    before = call.stage
+    while people.stage_met(call):
         if call.stage + 1 == len(call.stages):
             return _finish_vote(run, evolve(call, state=next_call(call.state, event, CallState.APPROVED)), vote)
-        call = evolve(call, stage=call.stage + 1, stage_expires=_stage_end(call.stages, call.stage + 1, vote.at))
+        at = call.stage + 1
+        call = evolve(call, stage=at, stage_expires=stage_end(call.stages, at, vote.at))
     next_call(call.state, event, CallState.PENDING)
     run = evolve(run.with_call(call), updated=vote.at)
+    if call.stage != before:  # the people of the next stage must hear that it is their turn
+        run = evolve(run, outbox=(*run.outbox, *notices(run, call, "asked", vote.at)))
     return Change(run, (call_event(call, "call.voted", by=vote.by, decision=vote.kind, reason=vote.reason),))
 
 
@@ -173,31 +207,26 @@ def _finish_vote(run: Run, call: Call, vote: Vote) -> Change:
 def _edit(run: Run, call: Call, decision: Decision, vote: Vote, verdict: Verdict | None, nonce: str) -> Change:
     """New bytes, new digest, votes void, the editor's vote counts; the stricter of old and new verdict holds."""
     id = approval_id(run.id, call.n)
-    if decision.args is None or not decision.args.startswith(b"{"):
-        raise EditRefused(f"the edited arguments of {id} must be a JSON object")
+    _check_edit(id, decision.args)
     if verdict is None or verdict.outcome == "deny":
         why = verdict.reason or verdict.code if verdict else "no policy could be asked"
         raise EditRefused(f"the edited arguments of {id} are denied by policy: {why}")
-    stages = call.stages
-    if verdict.outcome == "require_approval":
-        stages = (*stages, *(stage for stage in verdict.stages if stage not in stages))
     fresh = evolve(
         call,
         args=decision.args,
         asked_args=call.asked_args if call.asked_args is not None else call.args,
-        stages=stages,
-        stage=0,
-        stage_expires=_stage_end(stages, 0, vote.at),
         votes=(),
         nonce=nonce,
-        policy=verdict.policy or call.policy,
-        version=verdict.version or call.version,
-        reason_required=call.reason_required or verdict.reason_required,
-        excluded=tuple(dict.fromkeys((*call.excluded, *(excluded(run, verdict) if verdict.stages else ())))),
+        passed_over=(),
     )
-    fresh = bind(run, fresh)
+    if verdict.outcome == "require_approval":
+        fresh = _stricter(run, fresh, verdict, vote.at)
+    fresh = bind(run, evolve(fresh, stage=0, stage_expires=stage_end(fresh.stages, 0, vote.at)))
+    if fresh.reason_required and not decision.reason.strip():
+        raise ReasonRequired(f"the policy asks for a reason to edit {id} so; give --reason")
     vote = evolve(vote, digest=fresh.digest, stage=0)
-    counts = vote.by in stages[0].people  # an editor from a later stage has edited, but does not approve the first
+    # An editor from a later stage has edited, but does not approve the first.
+    counts = vote.by in fresh.stages[0].people and vote.by not in fresh.excluded
     change = _approve(run, evolve(fresh, votes=(vote,) if counts else ()), vote, CallEvent.EDIT)
     still = change.run.call(call.n)
     if still is not None and still.state is CallState.PENDING:  # the others must look at the new bytes
@@ -205,6 +234,35 @@ def _edit(run: Run, call: Call, decision: Decision, vote: Vote, verdict: Verdict
         change = evolve(change, run=evolve(change.run, outbox=outbox))
     edited = call_event(fresh, "call.edited", by=vote.by, digest=fresh.digest, was=call.digest)
     return evolve(change, events=(edited, *change.events))
+
+
+def _check_edit(id: str, args: bytes | None) -> None:
+    try:
+        good = args is not None and args.startswith(b"{") and freeze_text(args) == args
+    except ArgumentsError as error:
+        raise EditRefused(f"the edited arguments of {id}: {error}") from None
+    if not good:
+        raise EditRefused(f"the edited arguments of {id} must be a JSON object in canonical form")
+
+
+def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
+    """The call under its old terms and those of a new demand, the stricter of each."""
+    stages = (*call.stages, *(stage for stage in verdict.stages if stage not in call.stages))
+    expires = now + verdict.deadline
+    return evolve(
+        call,
+        stages=stages,
+        policy=verdict.policy,
+        version=verdict.version,
+        code=verdict.code,
+        why=verdict.reason,
+        expires=expires if call.expires is None else min(call.expires, expires),
+        run_within=min(call.run_within, verdict.run_within),
+        reason_required=call.reason_required or verdict.reason_required,
+        on_expire="end_run" if "end_run" in (call.on_expire, verdict.on_expire) else "continue",
+        excluded=tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict)))),
+        channels=tuple(dict.fromkeys((*call.channels, *verdict.channels))),
+    )
 
 
 def pass_deadlines(run: Run, now: float) -> Change:
@@ -219,7 +277,8 @@ def pass_deadlines(run: Run, now: float) -> Change:
             if not over and call.stage + 1 < len(call.stages):
                 next_call(call.state, CallEvent.DEADLINE, CallState.PENDING)
                 at = call.stage + 1
-                call = evolve(call, stage=at, stage_expires=_stage_end(call.stages, at, now))
+                passed = (*call.passed_over, call.stages[call.stage])
+                call = evolve(call, stage=at, stage_expires=stage_end(call.stages, at, now), passed_over=passed)
                 run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "asked", now)))
                 events.append(call_event(call, "call.escalated", stage=at))
             else:

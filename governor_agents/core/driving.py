@@ -18,10 +18,11 @@ from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import (
     UNKNOWN,
     block,
+    doubts,
     end,
     end_expired,
     ends_on_expiry,
-    go_on,
+    forward,
     settle,
     unblock,
     withdraw_open,
@@ -173,10 +174,7 @@ def rest(change: Change, now: float, *, snapshot: Snapshot | None) -> Change:
         return settle(change, now)
     if run.having(C.UNKNOWN):
         return block(change, RunEvent.PAUSE, UNKNOWN, now)
-    if run.having(C.PENDING):
-        state = next_run(run.state, RunEvent.PAUSE, R.WAITING)
-        return Change(evolve(run, state=state), (*change.events, run_event("run.waiting")))
-    return go_on(change, RunEvent.PAUSE, now)
+    return forward(change, RunEvent.PAUSE, now)
 
 
 def abandon(run: Run, now: float, *, owner: str, fence: int) -> Change:
@@ -204,7 +202,8 @@ def finish(run: Run, now: float, *, owner: str, fence: int, output_json: str = "
     change = Change(run)
     if run.cancel:
         return settle(change, now)
-    if run.having(C.UNKNOWN, C.RETRY, C.RECONCILING):
+    change = doubts(change)  # the loop is over: nothing will be tried again
+    if change.run.having(C.UNKNOWN):
         return block(change, RunEvent.END, UNKNOWN, now, "the loop ended while a call is in doubt")
     if ends_on_expiry(run):
         return end_expired(change, RunEvent.END, now)
@@ -237,7 +236,7 @@ def _let_go(run: Run, now: float, what: str, **detail: str) -> Change:
         return settle(change, now)
     if run.having(C.UNKNOWN):
         return block(change, RunEvent.LEASE_OVER, UNKNOWN, now)
-    return go_on(change, RunEvent.LEASE_OVER, now)
+    return forward(change, RunEvent.LEASE_OVER, now)
 
 
 def park(run: Run, now: float, *, owner: str, fence: int, why: str, detail: str) -> Change:
@@ -256,7 +255,9 @@ def repair(run: Run, now: float, *, by: str, reason: str) -> Change:
 
 
 def tick(run: Run, now: float) -> Change:
-    """Everything that time alone does to a run: deadlines, a lease or a waiter that is over."""
-    change = pass_deadlines(run, now)
-    over = lease_over(change.run, now)
-    return Change(over.run, (*change.events, *over.events))
+    """Everything that time alone does to a run: deadlines, a lease that is over, approvals that were not run."""
+    events: tuple[Event, ...] = ()
+    for step in (pass_deadlines, lease_over, overdue):
+        change = step(run, now)
+        run, events = change.run, (*events, *change.events)
+    return Change(run, events)

@@ -8,10 +8,13 @@ from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call
 from governor_agents.core.records import Attempt, Call, Change, Event, Result, Run, approval_id, evolve
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
-from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, go_on, settle
+from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, settle
 from governor_agents.core.telling import call_event, notices
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import Fenced, IllegalTransition, NotFound
+
+FENCED = "call.fenced"
+"""The audit line of a result that came from a claim which is over."""
 
 DRIFT = "the tool's parameters changed since this call was decided"
 
@@ -47,10 +50,13 @@ def intent(
         attempts=(*call.attempts, Attempt(fence, owner, now)),
     )
     event = call_event(call, digest=call.digest, attempt=len(call.attempts), fence=fence)
-    return Change(evolve(run.with_call(call), updated=now), (event,))
+    return Change(evolve(run.with_call(call), updated=now), (event,), not_after=run.lease.until)
 
 
 def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: str) -> Change | None:
+    if call.state in (C.APPROVED, C.RETRY) and _too_late(run, call, now):
+        moved, event = _overdue(call)
+        return settle(Change(evolve(run.with_call(moved), updated=now), (event,)), now)
     if call.state is C.RETRY:
         first = call.attempts[0].at if call.attempts else now
         if now - first > call.idempotency_ttl:
@@ -61,11 +67,29 @@ def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: 
         if call.state is C.RETRY:
             return _in_doubt(run, call, now, CallEvent.POLICY_DENIES, "policy_denies")
         return _withdrawn(run, call, now, CallEvent.POLICY_DENIES, verdict.reason or "a policy denies this call now")
-    if verdict.outcome == "require_approval" and not people.votes_meet(call.votes, verdict.stages, call.excluded):
+    if verdict.outcome == "require_approval" and not _approved_enough(run, call, verdict):
         if call.state is C.RETRY:
             return _in_doubt(run, call, now, CallEvent.POLICY_DEMANDS, "policy_demands_more")
         return _ask_again(run, call, now, verdict)
     return None
+
+
+def _approved_enough(run: Run, call: Call, verdict: Verdict) -> bool:
+    """True when the votes given meet what is demanded now; stages that time passed over are not demanded again."""
+    stages = tuple(stage for stage in verdict.stages if stage not in call.passed_over)
+    return people.votes_meet(call.votes, stages, (*call.excluded, *people.excluded(run, verdict)))
+
+
+def _too_late(run: Run, call: Call, now: float) -> bool:
+    return run.ready_since is not None and now - run.ready_since > call.run_within
+
+
+def _overdue(call: Call) -> tuple[Call, Event]:
+    """A decided call that was not run in time."""
+    to = C.EXPIRED if call.state is C.APPROVED else C.UNKNOWN
+    told = "it was approved but not run in time"
+    call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told)
+    return call, call_event(call, reason="run_within")
 
 
 def _in_doubt(run: Run, call: Call, now: float, event: CallEvent, why: str) -> Change:
@@ -96,10 +120,11 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         stages=stages,
         stage=stage,
         stage_expires=None if stages[0].within is None else now + stages[0].within,
+        passed_over=(),
         expires=now + verdict.deadline,
         reason_required=call.reason_required or verdict.reason_required,
         channels=call.channels or verdict.channels,
-        excluded=call.excluded or (f"service:{run.agent}", *((run.requester,) if verdict.exclude_requester else ())),
+        excluded=tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict)))),
         votes=votes,
     )
     while call.stage + 1 < len(stages) and people.stage_met(call):
@@ -112,13 +137,15 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
 def record(run: Run, n: int, now: float, *, owner: str, fence: int, result: Result, told: str = "") -> Change:
     """Record what the tool gave back (or raised: ``result.ok`` False), before the loop goes on.
 
-    Counts for the attempt of this claim only: `Fenced` otherwise. A result that comes late, when the call already
-    stands in doubt, settles the doubt; an exception that comes late proves nothing and changes nothing.
+    Counts for the attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more. A
+    result that comes late, when the call already stands in doubt, settles the doubt; an exception that comes late
+    proves nothing and changes nothing.
     """
     call = _find(run, n)
     mine = bool(call.attempts) and call.attempts[-1].fence == fence and call.attempts[-1].owner == owner
     if not mine or call.state not in (C.EXECUTING, C.UNKNOWN):
-        raise Fenced(f"the result of {call.tool} comes from a claim that is over (fence {fence}, now {run.fence})")
+        dropped = call_event(call, FENCED, fence=fence, now=run.fence, ok=result.ok)
+        return Change(evolve(run, updated=now), (dropped,))
     late = call.state is C.UNKNOWN
     event = CallEvent.RESULT if result.ok else CallEvent.EXCEPTION
     unclear = late or call.doubt
@@ -158,29 +185,24 @@ def probed(run: Run, n: int, now: float, *, happened: bool | None, result: Resul
 
 def overdue(run: Run, now: float) -> Change:
     """Approved calls that were not run in time after their run became READY expire; retries become doubts."""
-    if run.ready_since is None:
+    if run.state not in (R.QUEUED, R.READY):
         return Change(run)
     events: tuple[Event, ...] = ()
     for call in run.having(C.APPROVED, C.RETRY):
-        if now - run.ready_since <= call.run_within:
-            continue
-        to = C.EXPIRED if call.state is C.APPROVED else C.UNKNOWN
-        told = "it was approved but not run in time"
-        call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told)
-        run, events = run.with_call(call), (*events, call_event(call, reason="run_within"))
-    return after_overdue(Change(run, events), now) if events else Change(run)
+        if _too_late(run, call, now):
+            moved, event = _overdue(call)
+            run, events = run.with_call(moved), (*events, event)
+    return _after_overdue(Change(run, events), now) if events else Change(run)
 
 
-def after_overdue(change: Change, now: float) -> Change:
+def _after_overdue(change: Change, now: float) -> Change:
     """A READY run whose calls just went overdue: blocked by a doubt, ended, or READY still (the model is told)."""
     run = change.run
     if run.having(C.UNKNOWN):
-        return block(change, RunEvent.DECIDED, UNKNOWN, now)
+        return block(change, RunEvent.BLOCK, UNKNOWN, now)
     if ends_on_expiry(run):
         return end_expired(change, RunEvent.DECIDED, now)
-    if run.single:
-        return go_on(change, RunEvent.DECIDED, now)
-    return change
+    return settle(change, now)
 
 
 def resolve(
@@ -235,6 +257,7 @@ def _replace(
         created=now,
         agent=call.agent,
         schema_sha256=call.schema_sha256,
+        asked_args=call.asked_args,
         retry=call.retry,
         idempotency_ttl=call.idempotency_ttl,
         policy=call.policy,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from governor_agents.core.records import Call, Vote
-from governor_agents.core.verdicts import Stage
+from governor_agents.core.records import Call, Run, Vote
+from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import NotAnApprover
 
 
@@ -21,10 +21,17 @@ def authorise(call: Call, by: str) -> None:
         raise NotAnApprover(f"{by} approved an earlier stage; each stage needs somebody else")
 
 
+def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
+    """Who may never decide: the agent itself, and the requester unless the policy says otherwise."""
+    agent = f"service:{run.agent}"
+    return tuple(dict.fromkeys((agent, run.requester))) if verdict.exclude_requester else (agent,)
+
+
 def stage_met(call: Call) -> bool:
     """True when the stage that is asked now has the approvals it needs."""
     stage = call.stages[call.stage]
     voters = {vote.by for vote in call.votes if vote.stage == call.stage and vote.kind in ("approve", "edit")}
+    voters -= set(call.excluded)
     return len(voters & set(stage.people)) >= max(stage.quorum, 1)
 
 

@@ -153,8 +153,8 @@ class Call:
     """A tool call of a run: journal entry and, when people must decide, approval, in one.
 
     ``n`` is its number in the run; ``RUN.n`` is the approval's id. ``stages[stage]`` is asked now. ``expires`` bounds
-    PENDING; ``run_within`` bounds the time from the run's READY to the intent. ``told`` is what the model hears
-    instead of a result.
+    PENDING; ``run_within`` bounds the time from the run's READY to the intent. ``passed_over`` are stages whose own
+    time ended before they approved. ``told`` is what the model hears instead of a result.
     """
 
     n: int
@@ -179,6 +179,7 @@ class Call:
     stages: tuple[Stage, ...] = ()
     stage: int = 0
     stage_expires: float | None = None
+    passed_over: tuple[Stage, ...] = ()
     expires: float | None = None
     run_within: float = DAY
     reason_required: bool = False
@@ -377,10 +378,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a transition makes: the run as it will be, and the events that say so."""
+    """What a transition makes: the run as it will be, and the events that say so.
+
+    ``not_after`` bounds the write itself: by the store's clock it must not come later (a lease, a deadline).
+    """
 
     run: Run
     events: tuple[Event, ...] = ()
+    not_after: float | None = None
 
 
 def approval_id(run: str, n: int) -> str:

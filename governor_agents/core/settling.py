@@ -12,6 +12,7 @@ from governor_agents.core.records import CallState as C
 from governor_agents.core.records import Change, Run, evolve
 from governor_agents.core.records import RunState as R
 from governor_agents.core.telling import call_event, notices, run_event
+from governor_agents.errors import IllegalTransition
 
 UNKNOWN = "unknown_outcome"
 """The blocking reason of a run that holds a call in doubt."""
@@ -26,8 +27,8 @@ def settle(change: Change, now: float) -> Change:
         return _close(change, now)
     if run.state is R.WAITING and not run.having(C.PENDING):
         return go_on(change, RunEvent.DECIDED, now)
-    if run.single and run.state is R.ACTIVE and run.calls and not any(call.state.open for call in run.calls):
-        return _end_single(change, RunEvent.END, now)
+    if run.single and run.state in (R.ACTIVE, R.READY) and not any(call.state.open for call in run.calls):
+        return _end_single(change, RunEvent.END if run.state is R.ACTIVE else RunEvent.DECIDED, now)
     if run.state is R.BLOCKED and run.blocked in ("", UNKNOWN) and not run.having(C.UNKNOWN):
         return unblock(change, now)
     return change
@@ -36,10 +37,16 @@ def settle(change: Change, now: float) -> Change:
 def unblock(change: Change, now: float) -> Change:
     """Let a BLOCKED or DEAD run out: WAITING when people are still asked, else on."""
     run = evolve(change.run, blocked="", blocked_detail="", attempts=0)
-    if run.having(C.PENDING):
-        run = evolve(run, state=next_run(run.state, RunEvent.UNBLOCK, R.WAITING), updated=now)
-        return Change(run, (*change.events, run_event("run.waiting")))
-    return go_on(Change(run, change.events), RunEvent.UNBLOCK, now)
+    return forward(Change(run, change.events), RunEvent.UNBLOCK, now)
+
+
+def forward(change: Change, event: RunEvent, now: float) -> Change:
+    """A run nobody drives any more: WAITING when people are asked, else on."""
+    run = change.run
+    if not run.having(C.PENDING):
+        return go_on(change, event, now)
+    run = evolve(run, state=next_run(run.state, event, R.WAITING), lease=None, updated=now)
+    return Change(run, (*change.events, run_event("run.waiting")))
 
 
 def go_on(change: Change, event: RunEvent, now: float) -> Change:
@@ -50,7 +57,8 @@ def go_on(change: Change, event: RunEvent, now: float) -> Change:
     if run.single and not any(call.state.open for call in run.calls):
         return _end_single(change, event, now)
     state = R.READY if run.snapshot or run.single else R.QUEUED
-    since = run.ready_since if run.ready_since is not None else now
+    # A claim that came to nothing does not give an approval more time; people who decided anew do.
+    since = run.ready_since if event is RunEvent.LEASE_OVER and run.ready_since is not None else now
     run = evolve(run, state=next_run(run.state, event, state), lease=None, ready_since=since, updated=now)
     return Change(run, (*change.events, run_event(f"run.{state}")))
 
@@ -63,7 +71,7 @@ def ends_on_expiry(run: Run) -> bool:
 
 def end_expired(change: Change, event: RunEvent, now: float) -> Change:
     """End the run because an approval expired; doubts come first."""
-    change = _doubts(change)
+    change = doubts(change)
     if change.run.having(C.UNKNOWN):
         return block(change, event, UNKNOWN, now)
     change = _withdraw(change, CallEvent.CANCEL, now)
@@ -104,7 +112,7 @@ def _end_single(change: Change, event: RunEvent, now: float) -> Change:
     return end(change, event, R.COMPLETED if good else R.FAILED, now, error=error, output_json=output)
 
 
-def _doubts(change: Change) -> Change:
+def doubts(change: Change) -> Change:
     """No new attempt will be made: what may have happened becomes a doubt that people see."""
     run, events = change.run, change.events
     for call in run.having(C.RETRY, C.RECONCILING):
@@ -127,7 +135,7 @@ def _withdraw(change: Change, event: CallEvent, now: float) -> Change:
 
 
 def _close(change: Change, now: float) -> Change:
-    change = _doubts(change)
+    change = doubts(change)
     run = change.run
     if run.having(C.UNKNOWN):
         return change if run.state is R.BLOCKED else block(change, RunEvent.CANCEL, UNKNOWN, now)
@@ -145,6 +153,8 @@ def request_cancel(run: Run, now: float, *, by: str, reason: str, superseded: bo
     """Ask for the end of a run. It ends at once unless a tool is executing; then as soon as that is over."""
     if run.state.ended or run.cancel:
         return Change(run)
+    if superseded and run.state is R.ACTIVE:
+        raise IllegalTransition(f"run {run.id} is being driven; a new message must wait for it")
     kind = "superseded" if superseded else "cancelled"
     run = evolve(run, cancel=kind, cancel_reason=reason, updated=now)
     return settle(Change(run, (run_event("run.cancel_requested", by=by, kind=kind, reason=reason),)), now)

@@ -39,6 +39,14 @@ def run_event(what: str, *, by: str = "", **detail: str | int | float | bool) ->
     return Event(what, None, by, "", tuple(detail.items()))
 
 
+def take_notices(run: Run, now: float, *, until: float) -> Change:
+    """Take what is due for delivery until ``until``, so that no other worker delivers it too. No audit event."""
+    due = [notice for notice in run.outbox if notice.due <= now]
+    if not due:
+        return Change(run)
+    return Change(evolve(run, outbox=tuple(evolve(n, due=until) if n in due else n for n in run.outbox)))
+
+
 def delivered(
     run: Run, now: float, *, done: Collection[str], failed: Mapping[str, str], first: float, most: float
 ) -> Change:

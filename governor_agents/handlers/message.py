@@ -18,7 +18,18 @@ from governor_agents.core.records import Approval, Call, CallState, Vote
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.visible import parse_visible, visible
 
-__all__ = ["Argument", "Message", "Rewritten", "flatten", "outcome", "parse_visible", "to_text", "visible", "when"]
+__all__ = [
+    "Argument",
+    "Message",
+    "Rewritten",
+    "asks",
+    "flatten",
+    "outcome",
+    "parse_visible",
+    "to_text",
+    "visible",
+    "when",
+]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
@@ -104,7 +115,7 @@ class Message:
             rewritten=_compare(asked_args, args) if asked_args else (),
             asked=tuple(map(visible, approval.asked)),
             people=tuple(map(visible, approval.people)),
-            stage=_stage(call),
+            stage=asks(call),
             votes=tuple(_voted(call, vote) for vote in call.votes),
             reason_required=call.reason_required,
             deadline="" if call.expires is None else when(call.expires),
@@ -192,7 +203,7 @@ def _voted(call: Call, vote: Vote) -> str:
     return f"{_VERBS[vote.kind]} by {visible(vote.by)} at {when(vote.at)}{stage}{reason}"
 
 
-def _stage(call: Call) -> str:
+def asks(call: Call) -> str:
     """Whom the policy asks now, how many of them, and which stage of how many this is."""
     if call.stage >= len(call.stages):
         return ""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NARROW = 60
 """Columns under which two columns side by side have no room."""
 
+MANY = 1000
+"""More arguments than this are not laid out: measuring every cell would take minutes."""
+
 CHOICES = ("approve", "reject", "edit", "respond", "skip")
 
 
@@ -90,6 +93,9 @@ def print_message(console: Console, message: Message) -> None:
     console.print(_grid(message.facts(), "dim"))
     if message.arguments:
         console.print(Text("arguments", style="dim"))
+    if len(message.arguments) > MANY:
+        console.file.write("".join(f"  {line}\n" for line in message.arguments) + "\n")
+    elif message.arguments:
         console.print(_grid(((line.path, line.value) for line in message.arguments), "bold"))
     blocks = [("arguments as canonical JSON", [message.args])]
     if message.asked_args:

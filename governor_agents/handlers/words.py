@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
 from governor_agents.core.settling import UNKNOWN
-from governor_agents.handlers.message import Message, when
+from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.visible import visible
 
 
@@ -110,10 +110,11 @@ def _active(run: Run, now: float, commands: Commands) -> Explanation:
 def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
     details, ways = [], []
     for approval in run.approvals:
-        message = Message.of(approval)
         over = approval.deadline is not None and approval.deadline <= now
-        until = "its deadline has passed, a worker will expire it" if over else f"until {message.deadline}"
-        details.append(f"{message.id} {message.tool}: asks {message.stage}; {until}")
+        until = (
+            "its deadline has passed, a worker will expire it" if over else f"until {when(approval.deadline or now)}"
+        )
+        details.append(f"{visible(approval.id)} {visible(approval.tool)}: asks {asks(approval.call)}; {until}")
         ways.append(commands.line("inbox show", approval.id))
     people = "1 decision" if len(details) == 1 else f"{len(details)} decisions"
     return Explanation(f"waits for {people}", tuple(details), (*ways, _cancel(run, commands)))
@@ -203,7 +204,7 @@ def after_decision(approval: Approval, run: Run) -> str:
     """What follows from a decision that was just counted: is more needed, does the run go on?"""
     call = next((call for call in run.calls if call.n == approval.call.n), None)
     if call is not None and call.state is CallState.PENDING:
-        return f"more approvals are needed: {Message.of(Approval(run, call)).stage}"
+        return f"more approvals are needed: {asks(call)}"
     if run.approvals:
         return f"the run waits for {len(run.approvals)} more"
     if run.state is RunState.READY:

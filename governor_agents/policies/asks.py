@@ -104,7 +104,7 @@ def draft(given: Mapping[str, Any], **about: Any) -> Draft:
     """
     terms: dict[str, Any] = {name: READ_TERM[name](given[name]) for name in TERMS if given.get(name) is not None}
     stages = _stages(given)
-    unset = set(TERMS) - set(terms)
+    unset: set[str] = {name for name in TERMS if name not in terms}
     if stages is None:
         unset.add("stages")
         # A stage without names keeps the quorum until the default approvers are known.

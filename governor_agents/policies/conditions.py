@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from governor_agents.core.calls import MAX_DEPTH, Json, Tool, ToolCall
 from governor_agents.errors import ConfigError
 from governor_agents.policies.expressions import Shape, Size, inspect, tokens
-from governor_agents.policies.values import one_line, person_id
+from governor_agents.policies.values import expression, one_line, person_id
 
 if TYPE_CHECKING:
     import cel
@@ -138,26 +138,26 @@ class Facts:
         return _engine().Context(variables=variables), size
 
 
-def _compile(expression: str) -> tuple[cel.Program, Shape]:
-    if len(expression) > MAX_EXPRESSION:
+def _compile(source: str) -> tuple[cel.Program, Shape]:
+    if len(source) > MAX_EXPRESSION:
         raise ConfigError(f"a condition has at most {MAX_EXPRESSION} characters")
     try:
-        program = _engine().compile(expression)
+        program = _engine().compile(source)
         references = program.references()
     except ImportError:
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise ConfigError(f"not a valid CEL expression: {_syntax(str(error), expression)}") from None
-    return program, inspect(expression, references["variables"], references["functions"])
+        raise ConfigError(f"not a valid CEL expression: {_syntax(str(error), source)}") from None
+    return program, inspect(source, references["variables"], references["functions"])
 
 
 _MENDS = {"and": "&&", "or": "||", "not": "!", "=": "==", "True": "true", "False": "false", "None": "null"}
 """What people write who think of another language."""
 
 
-def _syntax(message: str, expression: str) -> str:
+def _syntax(message: str, source: str) -> str:
     """The engine's first complaint: where, and what it met. Its later ones mostly follow from the first."""
     if "ERROR: <input>:" not in message:
         return one_line(message)
@@ -165,7 +165,7 @@ def _syntax(message: str, expression: str) -> str:
     line, _, column = place.partition(":")
     what = what.removeprefix("Syntax error: ").split(" expecting ")[0]
     at = f"column {column}" if line == "1" else f"line {line}, column {column} of it"
-    wrong = next((word for word in tokens(expression) if word in _MENDS), None)
+    wrong = next((word for word in tokens(source) if word in _MENDS), None)
     mend = f"write {_MENDS[wrong]} for {wrong}" if wrong else "write for example call.args.amount <= 50"
     return one_line(f"{what} at {at}; {mend}")
 
@@ -186,9 +186,7 @@ class Condition:
     __slots__ = ("_program", "_shape", "text")
 
     def __init__(self, text: str) -> None:
-        if not isinstance(text, str):
-            raise ConfigError(f"a condition is a CEL expression written as text, not {text!r}")
-        self.text = text
+        self.text = expression(text)
         self._program, self._shape = _compile(text)
 
     def __repr__(self) -> str:

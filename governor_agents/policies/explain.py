@@ -11,6 +11,7 @@ from governor_agents.core.verdicts import Outcome
 from governor_agents.policies.conditions import ConditionFailed, Facts
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import BoundRule, RuleList
+from governor_agents.policies.values import one_line
 
 Result = Literal["matched", "not matched", "failed", "abstained"]
 
@@ -49,7 +50,7 @@ def _explain(bound: BoundRule, facts: Facts, touches: bool) -> Explained:
         holds = bound.condition.holds(facts)
     except ConditionFailed as why:
         return told("failed", str(why), "require_approval")
-    return told("matched" if holds else "not matched", f"{bound.condition.text} is {str(holds).lower()}")
+    return told("matched" if holds else "not matched", f"{one_line(bound.condition.text)} is {str(holds).lower()}")
 
 
 def explain_python(policy: PythonPolicy, call: ToolCall, tool: Tool) -> Iterable[Explained]:

@@ -240,12 +240,15 @@ def _load(path: str | PathLike[str], name: str) -> Source:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise PolicyFileError(errors=[f"{path}: {getattr(error, 'strerror', None) or error}"]) from None
+    if len(data) > MAX_BYTES:
+        raise PolicyFileError(errors=[f"{path}:1: the file is larger than {MAX_BYTES} bytes"])
+    try:
         return Source(name, str(path), data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyFileError(errors=[f"{path}:{line}: the file is not UTF-8"]) from None
-    except (OSError, ValueError) as error:
-        raise PolicyFileError(errors=[f"{path}: {getattr(error, 'strerror', None) or error}"]) from None
 
 
 def read_files(paths: Sequence[str | PathLike[str]]) -> list[RuleList]:

@@ -20,6 +20,7 @@ A file is one policy here; how its rules become one answer stands in `governor_a
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Self
@@ -65,6 +66,7 @@ class PolicySet:
         self._tools = dict(tools or {})
         self._default = default
         self._groups = dict(groups or {})
+        self._lock = threading.Lock()
         # Replaced as a whole by add_rule, so that an evaluation sees one state of it.
         self._joined = self._join([_part(policy) for policy in policies])
 
@@ -97,7 +99,9 @@ class PolicySet:
 
     def add_rule(self, **rule: Any) -> None:
         """Add a rule, given by the fields of `Rule`, as a policy of its own. Raises `ConfigError`."""
-        self._joined = self._join([*self._joined.parts, RuleList([Rule(**rule)])])
+        added = RuleList([Rule(**rule)])
+        with self._lock:
+            self._joined = self._join([*self._joined.parts, added])
 
     @property
     def version(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ def _name(policy: object) -> str:
     named = getattr(policy, "name", None)
     if isinstance(named, str) and named:
         return named
-    while hasattr(policy, "func"):
+    while isinstance(policy, functools.partial):
         policy = policy.func
     owner = policy if hasattr(policy, "__qualname__") else type(policy)
     return f"{getattr(owner, '__module__', None) or 'python'}.{getattr(owner, '__qualname__', '')}"
@@ -56,6 +57,10 @@ def _check_demand(said: Verdict) -> None:
         stage(item.people or item.names, item.quorum, item.within)
 
 
+def _without_tool(policy: Any) -> Callable[[ToolCall, Tool], object]:
+    return lambda call, tool: policy(call)
+
+
 class PythonPolicy:
     """A `Policy` object or a plain callable, with a name. Raises `ConfigError` for what can be neither."""
 
@@ -70,9 +75,7 @@ class PythonPolicy:
             raise ConfigError(f"{policy!r} is no policy: it has no method evaluate(call, tool) and cannot be called")
         if _is_async(evaluate if callable(evaluate) else policy):
             raise ConfigError(f"policy {self.name} is asynchronous; policies are plain functions that do no I/O")
-        self._ask: Callable[[ToolCall, Tool], object] = (
-            evaluate if callable(evaluate) else lambda call, tool: policy(call)  # type: ignore[operator]
-        )
+        self._ask: Callable[[ToolCall, Tool], object] = evaluate if callable(evaluate) else _without_tool(policy)
 
     def opinions(self, call: ToolCall, tool: Tool) -> Sequence[Verdict]:
         """What it says: nothing when it abstains, a demand with the code ``policy_error`` when it fails."""

@@ -10,7 +10,7 @@ from governor_agents.policies.asks import READ_TERM
 from governor_agents.policies.conditions import Condition
 from governor_agents.policies.document import Node, Problem
 from governor_agents.policies.rules import OUTCOMES
-from governor_agents.policies.values import choice, count, flag, globs, one_line, reason_text, seconds, text
+from governor_agents.policies.values import choice, count, expression, flag, globs, one_line, reason_text, seconds, text
 
 VERSION = 1
 """The version of the format."""
@@ -86,7 +86,7 @@ RULE_READERS: dict[str, Reader] = TERM_READERS | {
     "tool": one_or_each(scalar(_glob)),
     "agent": one_or_each(scalar(_glob)),
     "requester": one_or_each(scalar(_glob)),
-    "when": scalar(lambda value: Condition(value)),  # type: ignore[arg-type]
+    "when": scalar(lambda value: Condition(expression(value))),
     "then": scalar(lambda value: choice(value, OUTCOMES)),
     "quorum": scalar(count),
     "reason": scalar(reason_text),

@@ -99,7 +99,7 @@ class Rule:
                 value = value.text
             elif name == "stages" and value is not None:
                 value = [[list(stage.names), stage.quorum, stage.within] for stage in value]
-            elif isinstance(value, (tuple, set, frozenset)):
+            elif isinstance(value, tuple):
                 value = list(value)
             found[name] = value
         return found

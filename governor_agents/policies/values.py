@@ -19,6 +19,9 @@ MAX_SECONDS = 3660 * 86_400.0
 MAX_NAME = 200
 """Longest name, glob or id of a person, in characters."""
 
+MAX_COMPARED = 500
+"""How many known names a misspelt one is compared with; comparing is slow."""
+
 GROUP = "group:"
 
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
@@ -28,11 +31,11 @@ _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvw
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` when something known is close, otherwise the list of what is known."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    names = sorted(known)[:MAX_COMPARED]
+    close = difflib.get_close_matches(word[:MAX_NAME], names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(names))}" if names else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 30 else ""
 
 
 def one_line(text: object, limit: int = 200) -> str:
@@ -69,6 +72,13 @@ def reason_text(value: object) -> str:
     """What people are told: any text of at most 2000 characters."""
     if not isinstance(value, str) or len(value) > 2_000:
         raise ConfigError("a reason is text of at most 2000 characters")
+    return value
+
+
+def expression(value: object) -> str:
+    """The text of a condition, not yet compiled."""
+    if not isinstance(value, str):
+        raise ConfigError(f"a condition is a CEL expression written as text, not {value!r}")
     return value
 
 
@@ -117,7 +127,7 @@ def approver(value: object) -> str:
 def listed(value: object, what: str, read: Callable[[object], str]) -> tuple[str, ...]:
     """A list of texts; a single text stands for a list of one."""
     items = [value] if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple, set, frozenset)):
+    if not isinstance(items, (list, tuple)):  # a set has no order, and would make another version in each process
         raise ConfigError(f"{what} must be a list, not {value!r}")
     return tuple(read(item) for item in items)
 

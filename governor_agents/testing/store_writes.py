@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from governor_agents.core.ports import OPS_KEPT, Store, Swapped
+from governor_agents.core.ports import INDEX_FIELDS, OPS_KEPT, Store, Swapped
 from governor_agents.errors import StoreError
 from governor_agents.testing.store_kit import StoreKit
 from governor_agents.testing.store_samples import Run, blob, event, index, put, record
@@ -84,18 +85,16 @@ class SwapPromises(StoreKit):
 
     def test_swap_can_change_one_field_alone(self, store: Store, run: Run) -> None:
         """Due, index fields and body change independently of one another."""
-        run(put(store, record()))
-        steps = [
-            record(v=1, due=5.0),
-            record(v=2, due=5.0, index=index(agent="a")),
-            record(v=3, due=5.0, index=index(agent="a", state="s")),
-            record(v=4, due=5.0, index=index(agent="a", state="s"), body=b"new"),
-            record(v=5, due=None, index=index(agent="a", state="s"), body=b"new"),
-            record(v=6, due=None, body=b"new"),
-        ]
-        for step in steps:
-            run(store.swap(step, op=f"op {step.v}"))
-            assert run(store.load("run", "t", "r")) == replace(step, v=step.v + 1)
+        current = record(v=1)
+        run(put(store, current))
+        changes: list[dict[str, Any]] = [{"due": 5.0}, {"body": b"new"}, {"due": None}, {"body": b""}]
+        for field in sorted(INDEX_FIELDS):
+            changes += [{"index": index(**{field: value})} for value in ("one", "two", "")] + [{"index": {}}]
+        for change in changes:
+            changed = replace(current, **change)
+            run(store.swap(changed, op=f"op {current.v}"))
+            current = replace(changed, v=current.v + 1)
+            assert run(store.load("run", "t", "r")) == current
 
     @pytest.mark.parametrize("v", [0, 1, 3, 99])
     def test_swap_loses_at_another_version(self, store: Store, run: Run, v: int) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run
-from governor_agents.errors import GovernorError, StoreError
+from governor_agents.errors import StoreError
 from governor_agents.governor import Governor
-from governor_agents.worker.steps import step
+from governor_agents.worker.steps import drive, mine, tend
 
 log = logging.getLogger("governor_agents.worker")
 
@@ -23,6 +23,14 @@ LOOK = 1.0
 """Seconds between two looks at the store when nothing wakes the worker."""
 
 PAGE = 100
+
+AGAIN = 2.0
+"""Seconds until a run is tried again after an error."""
+
+PUT_OFF = 30.0
+"""Seconds until a run is looked at again that nothing could be done for, unless somebody changes it before."""
+
+Key = tuple[str, str]
 
 
 class Worker:
@@ -32,8 +40,8 @@ class Worker:
         self._governors: Sequence[Governor] = governors
         self._free = asyncio.Semaphore(concurrency)
         self._drain = drain
-        self._busy: dict[tuple[str, str], asyncio.Task[bool]] = {}
-        self._passed_over: dict[tuple[str, str], int] = {}
+        self._busy: dict[Key, asyncio.Task[bool]] = {}
+        self._put_off: dict[Key, tuple[int, float]] = {}
         self._complained: dict[str, float] = {}
 
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
@@ -43,6 +51,7 @@ class Worker:
         """
         stop = stop or asyncio.Event()
         done = 0
+        self._put_off.clear()
         for governor in self._governors:
             await governor.open()
         while not stop.is_set():
@@ -81,37 +90,42 @@ class Worker:
         if isinstance(run, Exception):
             self._complain(f"run {record.id}", run)
             return None
-        if key in self._busy or self._passed_over.get(key) == record.v:
+        if key in self._busy or self._is_put_off(key, record, run):
             return None
         task = asyncio.get_running_loop().create_task(self._work(governor, run, key, record.v))
         self._busy[key] = task
         task.add_done_callback(lambda _: self._busy.pop(key, None))
         return task
 
-    async def _work(self, governor: Governor, run: Run, key: tuple[str, str], v: int) -> bool:
-        async with self._free:
-            try:
-                did = await step(governor, run)
-            except GovernorError as error:
-                self._complain(f"run {run.id}", error)
-                did = False
-        if did:
-            self._passed_over.pop(key, None)
-        else:  # not ours, or not to be helped: leave it until somebody changes it
-            self._pass_over(key, v, run)
-        return did
+    def _is_put_off(self, key: Key, record: Record, run: Run) -> bool:
+        v, until = self._put_off.get(key, (0, 0.0))
+        return v == record.v and asyncio.get_running_loop().time() < until
 
-    def _pass_over(self, key: tuple[str, str], v: int, run: Run) -> None:
-        """Remember a run that this process can do nothing for; one whose time has yet to come is not forgotten."""
-        if run.waiter is None and run.not_before == 0.0:
-            self._passed_over[key] = v
+    async def _work(self, governor: Governor, run: Run, key: Key, v: int) -> bool:
+        """One run: what time and people need at once, then its loop when there is room for it."""
+        wait = PUT_OFF
+        try:
+            tended = await tend(governor, run)
+            did = tended.seq != run.seq
+            now = await governor.loop.bridge(governor.runs.now())
+            if mine(governor, tended, now):
+                async with self._free:
+                    did = await drive(governor, tended) or did
+        except Exception as error:  # one run's trouble is its own: the others go on
+            self._complain(f"run {run.id}", error)
+            did, wait = False, AGAIN
+        if did:
+            self._put_off.pop(key, None)
+        else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
+            self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
+        return did
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say once a minute what is wrong, not in a loop."""
         now = asyncio.get_running_loop().time()
         if now - self._complained.get(what, -60.0) >= 60.0:
             self._complained[what] = now
-            log.error("%s: %s", what, error)
+            log.error("%s: %s", what, error if str(error) else type(error).__name__)
 
     async def _rest(self, stop: asyncio.Event, seen: Sequence[int]) -> None:
         """Until something changed, somebody says stop, or the next look is due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from governor_agents.core import driving, telling
-from governor_agents.core.records import Approval, Notice, Run, RunState
+from governor_agents.core.records import Approval, Change, Notice, Run, RunState
 from governor_agents.errors import ConfigError, Fenced, GovernorError
 from governor_agents.governor import Governor
 
@@ -16,28 +16,23 @@ RETRY_NOTICE = 5.0
 
 MAX_NOTICE_DELAY = 600.0
 
+TAKEN = 60.0
+"""Seconds for which a worker has a notice to itself while it delivers it."""
 
-async def step(governor: Governor, run: Run, *, driving_too: bool = True) -> bool:
-    """Do everything that is due for this run; True when something was done."""
+
+async def tend(governor: Governor, run: Run) -> Run:
+    """Let time pass for a run and tell people what is to be told; the run as it then stands."""
     now = await governor.loop.bridge(governor.runs.now())
-    did = False
     if time_has_come(run, now):
-        change = await governor.loop.bridge(governor.runs.change(run.id, driving.tick))
-        did, run = bool(change.events), change.run
+        run = (await governor.loop.bridge(governor.runs.change(run.id, driving.tick))).run
     if run.state is not RunState.ACTIVE and any(notice.due <= now for notice in run.outbox):
-        run = await deliver(governor, run, now)
-        did = True
-    if driving_too and mine(governor, run, now):
-        did = await drive(governor, run) or did
-    return did
+        run = await deliver(governor, run)
+    return run
 
 
 def time_has_come(run: Run, now: float) -> bool:
-    """True when a deadline or a lease is over."""
-    if run.state is RunState.ACTIVE and run.lease and run.lease.until <= now:
-        return True
-    waits = [at for approval in run.approvals for at in (approval.call.expires, approval.call.stage_expires) if at]
-    return any(at <= now for at in waits)
+    """True when time alone moves the run: a deadline, a lease, an approval that was not run in time."""
+    return bool(driving.tick(run, now).events)
 
 
 def mine(governor: Governor, run: Run, now: float) -> bool:
@@ -63,14 +58,20 @@ async def drive(governor: Governor, run: Run) -> bool:
     return True
 
 
-async def deliver(governor: Governor, run: Run, now: float) -> Run:
+async def deliver(governor: Governor, run: Run) -> Run:
     """Hand due notices to their channels; what could not be delivered is tried again later."""
+    taken: tuple[Notice, ...] = ()
+
+    def take(run: Run, now: float) -> Change:
+        nonlocal taken
+        taken = tuple(notice for notice in run.outbox if notice.due <= now)
+        return telling.take_notices(run, now, until=now + TAKEN)
+
+    run = (await governor.loop.bridge(governor.runs.change(run.id, take))).run
     done: list[str] = []
     failed: dict[str, str] = {}
-    calls = {call.n: call for call in await governor.calls(run.id)}
-    for notice in run.outbox:
-        if notice.due > now:
-            continue
+    calls = {call.n: call for call in await governor.calls(run.id)} if taken else {}
+    for notice in taken:
         try:
             if notice.n in calls:
                 await _tell(governor, Approval(run, calls[notice.n]), notice)

@@ -78,7 +78,9 @@ async def test_an_approved_call_runs_once_in_a_new_process_with_the_bytes_that_w
     app = App(store, ledger, turns)
     run = await app.governor.run("support", "go")
     assert (run.status, ledger.lines) == ("waiting", [])
-    assert [(approval.tool, approval.arguments) for approval in run.approvals] == [("pay", {"amount": 100, "to": "ACME"})]
+    assert [(approval.tool, approval.arguments) for approval in run.approvals] == [
+        ("pay", {"amount": 100, "to": "ACME"})
+    ]
     app = await again(app, store, turns)
     run = await app.decide(await app.governor.get(run.id), Decision.approve("fine"))
     run = await app.governor.resume(run.id)

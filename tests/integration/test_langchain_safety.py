@@ -13,7 +13,7 @@ from langgraph.types import interrupt
 
 from governor_agents import Decision, Worker
 from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
-from governor_agents.claims import Claim, held
+from governor_agents.claims import Claim, current_claim, held
 from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError, Fenced, RunBlocked, SnapshotError, UngovernedTool
 from governor_agents.stores.sqlite import SQLiteStore
@@ -66,9 +66,7 @@ async def test_a_rejected_call_does_not_run_when_its_gate_is_gone(store: str, le
 
 async def test_a_rejected_call_does_not_run_when_the_middleware_is_gone(store: str, ledger: Ledger) -> None:
     run = await waiting(store, ledger, Decision.reject("no"))
-    app = App(
-        store, ledger, [], build=lambda app: create_agent(app.model, tools=app.tools, checkpointer=app.saver)
-    )
+    app = App(store, ledger, [], build=lambda app: create_agent(app.model, tools=app.tools, checkpointer=app.saver))
     with pytest.raises(UngovernedTool, match=r"delete_all \(tools\)"):
         await app.governor.resume(run.id)
     await Worker(app.governor).run(once=True)
@@ -222,16 +220,19 @@ async def test_a_run_that_died_before_its_first_pause_goes_on_with_the_same_call
     lives = False
 
     @tool
-    def ask_third() -> str:
-        """Third."""
+    async def third() -> str:
+        """Dies when its sibling is done."""
+        claim = current_claim()
+        assert claim is not None
+        while len((await app.governor.get(claim.run)).having(CallState.SUCCEEDED)) < 2:
+            await asyncio.sleep(0)
         if not lives:
             raise Died
         return "third"
 
     turns = [[("note", {"text": "a"})], [("note", {"text": "b"}), ("third", {})], [("pay", {"amount": 9})]]
-    ask_third.name = "third"
     policy = POLICY.replace("tools:", "tools:\n  third: {read_only: true}")
-    tools = [*make_tools(ledger), ask_third]
+    tools = [*make_tools(ledger), third]
     app = App(clocked(store, clock), ledger, turns, tools=tools, policy=policy)
     with pytest.raises(Died):
         await app.governor.run("support", "go")
@@ -380,7 +381,7 @@ async def test_an_interrupt_that_is_no_approval_ends_a_governed_run(store: str, 
 async def test_what_stops_the_loop_is_no_message_for_the_model(store: str, ledger: Ledger) -> None:
     from langgraph.errors import GraphBubbleUp
 
-    from governor_agents.adapters.langchain.gate import stopping
+    from governor_agents.adapters.langchain.attempt import stopping
 
     for error in (Fenced("over"), RunBlocked("doubt")):
         stop = stopping(error)
@@ -425,9 +426,7 @@ async def test_graphs_that_cannot_pause_or_be_resumed_are_refused(store: str, le
     other = App("memory://", ledger, [])
     with pytest.raises(ConfigError, match="another governor"):
         adapter.prepare(
-            create_agent(
-                app.model, tools=app.tools, middleware=middleware, checkpointer=GovernorSaver(other.governor)
-            )
+            create_agent(app.model, tools=app.tools, middleware=middleware, checkpointer=GovernorSaver(other.governor))
         )
     with pytest.raises(ConfigError, match="compiled graph"):
         adapter.prepare(app.model)

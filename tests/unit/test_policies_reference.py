@@ -86,18 +86,18 @@ rules = st.builds(
     approvers=approvers,
     deadline=st.none() | st.sampled_from([60, 7200]),
 )
-files = st.builds(F, rules=st.lists(rules, max_size=5).map(tuple), approvers=approvers)
-cases = st.builds(
-    Case,
-    files=st.lists(files, min_size=1, max_size=3).map(tuple),
-    answers=st.lists(
-        st.sampled_from(["abstain", "allow", "deny", "ask p4", "ask default", "ask nobody", "raise", "junk"]),
-        max_size=2,
-    ).map(tuple),
-    tool=st.sampled_from(["a", "b", "ab", "read", "other"]),
-    agent=st.sampled_from(["", "x", "xy"]),
-    n=st.integers(0, 6),
-)
+
+
+def cases_of(rules: st.SearchStrategy[R], most: int, answers: list[str]) -> st.SearchStrategy[Case]:
+    files = st.builds(F, rules=st.lists(rules, max_size=5).map(tuple), approvers=approvers)
+    return st.builds(
+        Case,
+        files=st.lists(files, min_size=1, max_size=most).map(tuple),
+        answers=st.lists(st.sampled_from(answers), max_size=2).map(tuple),
+        tool=st.sampled_from(["a", "b", "ab", "read", "other"]),
+        agent=st.sampled_from(["", "x", "xy"]),
+        n=st.integers(0, 6),
+    ).map(askable)
 
 
 def defaults(case: Case) -> list[tuple[str, ...]]:
@@ -115,6 +115,11 @@ def askable(case: Case) -> Case:
         return case
     fixed = [replace(f, rules=tuple(replace(r, approvers=r.approvers or ("p1",)) for r in f.rules)) for f in case.files]
     return replace(case, files=tuple(fixed))
+
+
+# In the dense cases every rule is about the call, so that rules meet one another.
+dense = cases_of(rules.map(lambda rule: replace(rule, tool="*", agent=None)), 1, ["abstain", "allow"])
+cases = dense | cases_of(rules, 3, ["abstain", "allow", "deny", "ask p4", "ask default", "ask nobody", "raise", "junk"])
 
 
 def ask(case: Case, code: str, stages: list[tuple[str, ...]], deadline: int | None = None) -> Said:
@@ -232,26 +237,22 @@ def quiet() -> Iterator[None]:
 
 
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
-@given(cases.map(askable))
+@given(cases)
 def test_the_set_says_what_the_documentation_says(case: Case) -> None:
     assert actual(case) == reference(case)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-@given(cases.map(askable), st.sampled_from([TRUE, FALSE]))
-def test_a_failure_is_never_looser_than_an_ask_or_than_either_truth(case: Case, truth: str) -> None:
-    """Had the conditions that failed been true, or false, the set would have denied, or said nothing stricter."""
-    known = {FAILS: {TRUE: "true", FALSE: "1 == 2"}[truth]}
+@given(cases, st.sampled_from([TRUE, FALSE]))
+def test_a_failure_is_as_strict_as_either_truth_up_to_an_ask(case: Case, truth: str) -> None:
+    """Had the conditions that failed been true, or false, an ask or a denial would not have become an allow."""
+    settled = {TRUE: "true", FALSE: "1 == 2"}[truth]
 
-    def settled(rule: R) -> R:
-        return replace(rule, when=known.get(CONDITIONS[rule.when](case.n), rule.when))
+    def decided(rule: R) -> R:
+        return replace(rule, when=settled) if CONDITIONS[rule.when](case.n) == FAILS else rule
 
-    world = replace(case, files=tuple(replace(f, rules=tuple(map(settled, f.rules))) for f in case.files))
-    said, would = actual(case), actual(world)
-    if said.code == "policy_error" and would.outcome != "deny":
-        assert said.outcome != "allow"
-    if said.outcome == "allow":
-        assert would.outcome == "allow" or any(status(r, case) == FAILS for f in case.files for r in f.rules)
+    world = replace(case, files=tuple(replace(f, rules=tuple(map(decided, f.rules))) for f in case.files))
+    assert STRICTNESS[actual(case).outcome] >= min(STRICTNESS[actual(world).outcome], 1)
 
 
 def first_match_wins(case: Case, file: F) -> list[Said]:
@@ -312,10 +313,14 @@ MUTANTS: list[dict[str, Any]] = [
 def test_the_comparison_notices_another_order(mutant: dict[str, Any]) -> None:
     """Negative control: for each wrong reading the comparison above finds a case that differs."""
     options = settings(
-        max_examples=5000, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=5000,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     try:
-        find(cases.map(askable), lambda case: actual(case) != reference(case, **mutant), settings=options)
+        find(dense, lambda case: actual(case) != reference(case, **mutant), settings=options)
     except NoSuchExample:
         pytest.fail("the comparison does not tell this reading from the right one")
 

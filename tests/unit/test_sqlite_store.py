@@ -209,10 +209,11 @@ def threads() -> list[threading.Thread]:
 async def test_writes_of_the_same_moment_share_a_commit(store: SQLiteStore) -> None:
     """What waits while the thread is busy is committed together."""
     said: list[str] = []
-    free = threading.Event()
+    begun, free = threading.Event(), threading.Event()
     run = connection_of(store)
     await run(lambda connection: connection.set_trace_callback(said.append))
-    busy = run(lambda connection: free.wait(60))
+    busy = run(lambda connection: (begun.set(), free.wait(60))[1])
+    await asyncio.to_thread(begun.wait, 60)
     writes = [asyncio.ensure_future(store.insert(replace(RECORD, id=str(n)), op="a")) for n in range(50)]
     await asyncio.sleep(0)
     free.set()
@@ -310,7 +311,7 @@ async def test_process_that_forgets_to_close_ends(file: Path, make: Maker) -> No
     """Neither the thread nor somebody who waits holds up the end of a process, and nothing written is lost."""
     paths = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", FORGETFUL, f"sqlite:///{file}"],
+        [sys.executable, "-W", "default", "-c", FORGETFUL, f"sqlite:///{file}"],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

@@ -26,7 +26,9 @@ HOSTILE = {"note": "\x1b[2J\u202e[bold]x[/bold]\r", "amount": 120, "order": "471
 
 
 def approval_of(args: dict = HOSTILE, run: str = "run_a", **rest: object) -> Approval:
-    made_run = Run("default", run, "support", "fake", "service:support", RunState.WAITING, NOW, snapshot=Snapshot("b", "fake"))
+    made_run = Run(
+        "default", run, "support", "fake", "service:support", RunState.WAITING, NOW, snapshot=Snapshot("b", "fake")
+    )
     call = ToolCall("refund", freeze(args), "call_1", agent="support", run=run, requester="service:support")
     verdict = Verdict("require_approval", policy="p", version="1", stages=(Stage(("local:a",), ("local:a",)),), **rest)
     made = decisions.make_call(made_run, call, Tool("refund"), verdict, now=NOW, nonce="n")
@@ -89,7 +91,9 @@ def test_ask_takes(said: str, decision: Decision | None) -> None:
     assert asked(said)[0] == decision
 
 
-@pytest.mark.parametrize("said", ["", "\n", "r\n", "approve\n", "reject\n", "respond\n", "respond\n42\n", "edit\n", 'edit\n{"a": 1}\n'])
+@pytest.mark.parametrize(
+    "said", ["", "\n", "r\n", "approve\n", "reject\n", "respond\n", "respond\n42\n", "edit\n", 'edit\n{"a": 1}\n']
+)
 def test_ask_decides_nothing_when_the_input_ends(said: str) -> None:
     """Closing the terminal in the middle of anything is no decision."""
     decision, shown = asked(said)
@@ -194,7 +198,7 @@ def test_edit_opens_the_editor_on_a_terminal(tmp_path: Path) -> None:
         EDITOR=editor(tmp_path, '{"amount": 7, "note": "\\u202e"}'),
         VISUAL="",
     )
-    assert "args=b'{\"amount\":7,\"note\":\"\\xe2\\x80\\xae\"}'" in shown.replace("\r\n", "") and "because" in shown
+    assert 'args=b\'{"amount":7,"note":"\\xe2\\x80\\xae"}\'' in shown.replace("\r\n", "") and "because" in shown
     assert (tmp_path / "found").read_text() == (
         '{\n  "amount": 120,\n  "note": "\\u001b[2J\\u202e[bold]x[/bold]\\r",\n  "order": "4711"\n}\n'
     )
@@ -241,14 +245,27 @@ def test_local_person_without_a_name_is_the_number(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "id",
-    ["run_a.1", "thread one/2.1", "it's; rm -rf $HOME `x`.1", "a\nb.1", "\u202e\u200b.1", "-x.1", "\\u{200B}.1", "日本.1", "💥\x7f.1"],
+    [
+        "run_a.1",
+        "thread one/2.1",
+        "it's; rm -rf $HOME `x`.1",
+        "a\nb.1",
+        "\u202e\u200b.1",
+        "-x.1",
+        "\\u{200B}.1",
+        "日本.1",
+        "💥\x7f.1",
+    ],
 )
 def test_commands_survive_a_shell(id: str) -> None:
     """Thread names are foreign text: pasted into a shell, the printed command means this id and nothing else."""
     line = Commands(tenant="a b").line("inbox show", id)
     assert not [character for character in line if not character.isprintable()]
     words = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        ["bash", "-c", f"printf '%s\\0' {line}"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
     ).stdout.decode()
     expected = ["governor-agents", "inbox", "show", "--tenant", "a b", *(["--"] if id.startswith("-") else []), id]
     assert words.split("\0")[:-1] == expected

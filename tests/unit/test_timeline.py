@@ -91,7 +91,9 @@ def test_no_event_draws_outside_of_its_line(what: str) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_table_cuts_nothing_off(width: int) -> None:
-    call = replace(CALL, args=freeze({"note": " ".join(f"w{at}" for at in range(300)), "x": "y" * 500}), asked_args=None)
+    call = replace(
+        CALL, args=freeze({"note": " ".join(f"w{at}" for at in range(300)), "x": "y" * 500}), asked_args=None
+    )
     lines = tell(EVENTS, [call])
     out = StringIO()
     Console(file=out, width=width, color_system=None).print(to_table(lines, "run run_a"))

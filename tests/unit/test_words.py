@@ -38,13 +38,21 @@ LEASE = Lease("host/1/2", NOW + 30)
 @pytest.mark.parametrize(
     ("run", "because", "more"),
     [
-        (run_in(RunState.QUEUED), "waits for a worker to start it", ["governor-agents worker APP:GOVERNOR", "agent support"]),
+        (
+            run_in(RunState.QUEUED),
+            "waits for a worker to start it",
+            ["governor-agents worker APP:GOVERNOR", "agent support"],
+        ),
         (
             run_in(RunState.QUEUED, attempts=2, error="OSError: x", not_before=NOW + 9),
             "waits for a worker to start it; not before 2026-11-18 11:06:49 UTC",
             ["try 2 of 5 failed: OSError: x"],
         ),
-        (run_in(RunState.ACTIVE, CallState.EXECUTING, lease=LEASE), "is being driven by host/1/2", ["run_a.1 refund is running"]),
+        (
+            run_in(RunState.ACTIVE, CallState.EXECUTING, lease=LEASE),
+            "is being driven by host/1/2",
+            ["run_a.1 refund is running"],
+        ),
         (
             run_in(RunState.ACTIVE, lease=replace(LEASE, until=NOW - 1)),
             "has been silent past its lease",
@@ -56,23 +64,40 @@ LEASE = Lease("host/1/2", NOW + 30)
             ["run_a.1 refund: asks group:finance; until 2026-", "governor-agents inbox show run_a.2"],
         ),
         (
-            replace(run_in(RunState.WAITING, CallState.PENDING), calls=(replace(run_in(RunState.WAITING, CallState.PENDING).calls[0], expires=NOW),)),
+            replace(
+                run_in(RunState.WAITING, CallState.PENDING),
+                calls=(replace(run_in(RunState.WAITING, CallState.PENDING).calls[0], expires=NOW),),
+            ),
             "waits for 1 decision",
             ["its deadline has passed, a worker will expire it"],
         ),
-        (run_in(RunState.READY, attempts=1), "everything is decided; it waits for a worker", ["1 of 5 tries came nowhere"]),
+        (
+            run_in(RunState.READY, attempts=1),
+            "everything is decided; it waits for a worker",
+            ["1 of 5 tries came nowhere"],
+        ),
         (run_in(RunState.READY, waiter=LEASE), "everything is decided", ["its caller (host/1/2) still waits for it"]),
         (
             run_in(RunState.BLOCKED, CallState.UNKNOWN, blocked="unknown_outcome", blocked_detail="the loop ended"),
             "it may or may not have happened",
-            ["run_a.1 refund: started at 2026-", "idempotency key ga1_key", "the loop ended", "a late result", "runs cancel run_a"],
+            [
+                "run_a.1 refund: started at 2026-",
+                "idempotency key ga1_key",
+                "the loop ended",
+                "a late result",
+                "runs cancel run_a",
+            ],
         ),
         (
             run_in(RunState.BLOCKED, blocked="caller_gone", blocked_detail="pay is a method"),
             "its caller is gone",
             ["pay is a method", "governor-agents runs cancel run_a"],
         ),
-        (run_in(RunState.BLOCKED, blocked="some_new_reason"), "stands still until an operator acts: some new reason", []),
+        (
+            run_in(RunState.BLOCKED, blocked="some_new_reason"),
+            "stands still until an operator acts: some new reason",
+            [],
+        ),
         (
             run_in(RunState.DEAD, attempts=5, blocked_detail="5 claims made no progress; last error: x"),
             "was given up after 5 tries",
@@ -101,7 +126,9 @@ def test_every_state_is_explained_in_visible_text(state: RunState) -> None:
     """Whatever stands in the record: no line breaks, nothing that hides, and a way on unless the run has ended."""
     evil = "a\u202e\n\x1b[2Jb"
     run = run_in(state, CallState.PENDING, CallState.UNKNOWN, lease=replace(LEASE, owner=evil), waiter=LEASE)
-    run = replace(run, id=evil, agent=evil, error=evil, blocked_detail=evil, blocked=evil, cancel="cancelled", cancel_reason=evil)
+    run = replace(
+        run, id=evil, agent=evil, error=evil, blocked_detail=evil, blocked=evil, cancel="cancelled", cancel_reason=evil
+    )
     for blocked in (evil, "unknown_outcome", ""):
         found = explain(replace(run, blocked=blocked), NOW, Commands(store=evil, tenant=evil))
         assert all(text.isprintable() for text in (found.because, *found.details, *found.ways))

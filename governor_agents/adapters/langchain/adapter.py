@@ -14,17 +14,27 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.messages import ToolCall as MessageToolCall
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Interrupt
 
-from governor_agents.adapters.langchain.gate import PAYLOAD, Flights
-from governor_agents.adapters.langchain.graphs import deaf, holds, messages_of, reach, schema_sha256, shape, tool_nodes
+from governor_agents.adapters.langchain.flights import Flights
+from governor_agents.adapters.langchain.gate import PAYLOAD
+from governor_agents.adapters.langchain.graphs import (
+    Graph,
+    deaf,
+    holds,
+    messages_of,
+    reach,
+    schema_sha256,
+    shape,
+    tool_nodes,
+)
 from governor_agents.adapters.langchain.loops import AGENT, Loops
-from governor_agents.adapters.langchain.middleware import SUPERSEDED, GovernorMiddleware
+from governor_agents.adapters.langchain.messages import SUPERSEDED, unanswered
+from governor_agents.adapters.langchain.middleware import GovernorMiddleware
 from governor_agents.adapters.langchain.output import answer
 from governor_agents.adapters.langchain.saver import RUN, GovernorSaver
 from governor_agents.adapters.langchain.threads import Threads
@@ -38,7 +48,6 @@ from governor_agents.errors import ArgumentsError, ConfigError, Fenced, Snapshot
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
-Graph = Pregel[Any, Any, Any, Any]
 OPTIONS = frozenset({"config", "context", "stream_mode", "subgraphs"})
 """What a factory may return beside the graph: a config to merge, a context, what is streamed, and how deep."""
 
@@ -53,15 +62,15 @@ class LangChainAdapter:
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
-        self.threads = Threads(governor)
         self.loops = Loops(governor)
+        self.threads = Threads(governor, self.loops)
         self.flights = Flights()
         self._fingerprints: dict[int, tuple[Graph, str]] = {}
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def prepare(self, agent: Any) -> Graph:
-        """Check that every tool of the graph is governed and that it can pause. Raises `UngovernedTool`, `ConfigError`."""
+        """Check that the graph can pause and all its tools are governed. Raises `UngovernedTool`, `ConfigError`."""
         if not isinstance(agent, Pregel):
             raise ConfigError(f"a factory must return a compiled graph, not a {type(agent).__name__}")
         saver = agent.checkpointer
@@ -70,9 +79,13 @@ class LangChainAdapter:
         if isinstance(saver, GovernorSaver) and saver.governor is not self._governor:
             raise ConfigError("the graph's GovernorSaver belongs to another governor")
         if agent.interrupt_before_nodes or agent.interrupt_after_nodes:
-            raise ConfigError("the graph has static breakpoints (interrupt_before, interrupt_after); nobody resumes those")
+            raise ConfigError(
+                "the graph has static breakpoints (interrupt_before, interrupt_after); nobody resumes those"
+            )
         if silent := deaf(agent):
-            raise ConfigError(f"{', '.join(silent)} runs a graph that cannot pause; compile it without checkpointer=False")
+            raise ConfigError(
+                f"{', '.join(silent)} runs a graph that cannot pause; compile it without checkpointer=False"
+            )
         bare = [f"{found.tool.name} ({found.node})" for found in reach(agent, self._governs) if not found.governed]
         if bare:
             raise UngovernedTool(
@@ -112,7 +125,7 @@ class LangChainAdapter:
         head = await _head(agent, config)
         if head is not None and head.metadata.get(RUN) == claim.run:
             return await self._drive(agent, None, config, context, options, emit)
-        if head is not None and _left(messages_of(head.checkpoint["channel_values"])):
+        if head is not None and unanswered(messages_of(head.checkpoint["channel_values"])):
             await self._answer_left(agent, config)
         elif isinstance(agent.checkpointer, GovernorSaver):
             agent.checkpointer.prime(thread, claim, head)
@@ -230,7 +243,7 @@ class LangChainAdapter:
             name = str(where.get("name") or (graph.config or {}).get("metadata", {}).get("lc_agent_name") or AGENT)
             pending = tuple(evolve(call, agent=name, conversation=thread) for call in segment.pending)
             return Captured(name, evolve(segment, pending=pending), conversation=thread)
-        self.loops.forget(thread, claim.run)
+        self.loops.forget(thread)
         return Captured(claim.agent, segment, conversation=thread, run=claim.run)
 
     async def close(self, agent: Any, snapshot: bytes, calls: Sequence[Call]) -> None:
@@ -241,12 +254,14 @@ class LangChainAdapter:
     async def _answer_left(self, graph: Graph, config: RunnableConfig, told: Mapping[str, str] | None = None) -> None:
         nodes = [name for name, _ in tool_nodes(graph) if "/" not in name]
         state = await graph.aget_state({"configurable": {"thread_id": config["configurable"]["thread_id"]}})
-        left = _left(messages_of(state.values))
+        left = unanswered(messages_of(state.values))
         if not left or not nodes or not isinstance(state.values, dict):
             return
         reasons = told or {}
         answers = [
-            ToolMessage(reasons.get(id := call["id"] or "") or SUPERSEDED, name=call["name"], tool_call_id=id, status="error")
+            ToolMessage(
+                reasons.get(id := call["id"] or "") or SUPERSEDED, name=call["name"], tool_call_id=id, status="error"
+            )
             for call in left
         ]
         await graph.aupdate_state(config, {"messages": answers}, as_node=nodes[0])
@@ -262,7 +277,9 @@ def _claim() -> Claim:
 def _config(thread: str, claim: Claim, options: Mapping[str, Any]) -> RunnableConfig:
     unknown = set(options) - OPTIONS
     if unknown:
-        raise ConfigError(f"unknown option {sorted(unknown)[0]!r} of a LangGraph agent; use {', '.join(sorted(OPTIONS))}")
+        raise ConfigError(
+            f"unknown option {sorted(unknown)[0]!r} of a LangGraph agent; use {', '.join(sorted(OPTIONS))}"
+        )
     given: dict[str, Any] = dict(options.get("config") or {})
     configurable = {key: value for key, value in given.get("configurable", {}).items() if key != "checkpoint_id"}
     given["configurable"] = {**configurable, "thread_id": thread}
@@ -285,17 +302,9 @@ def _input(graph: Graph, input: Json) -> Any:
 
 
 async def _head(graph: Graph, config: RunnableConfig) -> CheckpointTuple | None:
-    saver = graph.checkpointer
-    assert isinstance(saver, BaseCheckpointSaver)  # `prepare` made sure
+    saver = cast(BaseCheckpointSaver[Any], graph.checkpointer)  # `prepare` made sure
     thread = config["configurable"]["thread_id"]
     return await saver.aget_tuple({"configurable": {"thread_id": thread, "checkpoint_ns": ""}})
-
-
-def _left(messages: Sequence[Any]) -> list[MessageToolCall]:
-    """The calls of the model's last message that have no answer."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-    return [call for call in last.tool_calls if call["id"] not in answered] if last else []
 
 
 def _thread(snapshot: bytes) -> str:

@@ -19,6 +19,8 @@ from langgraph.pregel import Pregel
 
 from governor_agents.core.calls import Json, freeze, sha256
 
+Graph = Pregel[Any, Any, Any, Any]
+
 _DEPTH = 12
 
 
@@ -41,7 +43,7 @@ def schema_sha256(tool: BaseTool | None) -> str:
     return sha256(freeze(json.loads(json.dumps(shown, default=str))))
 
 
-def tool_nodes(graph: Pregel[Any, Any, Any, Any]) -> Iterator[tuple[str, ToolNode]]:
+def tool_nodes(graph: Graph) -> Iterator[tuple[str, ToolNode]]:
     """The tool nodes of a graph and of the graphs that are its nodes, by node name."""
     for name, node in graph.nodes.items():
         for part in _parts(node.bound):
@@ -61,7 +63,7 @@ def _parts(bound: Any) -> Iterator[Any]:
         yield bound
 
 
-def reach(graph: Pregel[Any, Any, Any, Any], governs: Callable[[Any], bool], _seen: set[int] | None = None) -> Iterator[Reached]:
+def reach(graph: Graph, governs: Callable[[Any], bool], _seen: set[int] | None = None) -> Iterator[Reached]:
     """Every tool of a graph, of its subgraphs, and of the graphs that its tools run."""
     seen = _seen if _seen is not None else set()
     if id(graph) in seen:
@@ -77,7 +79,7 @@ def reach(graph: Pregel[Any, Any, Any, Any], governs: Callable[[Any], bool], _se
                     yield Reached(f"{name}/{tool.name}/{found.node}", found.tool, found.governed, found.composite)
 
 
-def deaf(graph: Pregel[Any, Any, Any, Any], _seen: set[int] | None = None) -> list[str]:
+def deaf(graph: Graph, _seen: set[int] | None = None) -> list[str]:
     """Tools that run a graph compiled with ``checkpointer=False``: it can never pause, and LangGraph 1.2 cannot run it
     inside a run that saves every step before the next one."""
     seen = _seen if _seen is not None else set()
@@ -120,7 +122,7 @@ def _cells(function: Any) -> list[Any]:
     return found
 
 
-def graphs_of(tool: BaseTool) -> list[Pregel[Any, Any, Any, Any]]:
+def graphs_of(tool: BaseTool) -> list[Graph]:
     """The graphs that a tool's function names."""
     inner = getattr(tool, "governed_tool", None)
     if isinstance(inner, BaseTool):
@@ -130,7 +132,7 @@ def graphs_of(tool: BaseTool) -> list[Pregel[Any, Any, Any, Any]]:
         candidates += _named(function)
     if type(tool)._run.__module__.split(".")[0] not in ("langchain_core", "langgraph"):
         candidates += [*vars(tool).values(), *_named(type(tool)._run), *_named(type(tool)._arun)]
-    found: list[Pregel[Any, Any, Any, Any]] = []
+    found: list[Graph] = []
     for value in candidates:
         for graph in value.values() if isinstance(value, dict) else [value]:
             graph = getattr(graph, "bound", graph)  # with_config(...) of a runnable
@@ -154,7 +156,7 @@ def _named(function: Any) -> list[Any]:
     return found + [value for name, value in function.__globals__.items() if name in names]
 
 
-def shape(graph: Pregel[Any, Any, Any, Any], reached: list[Reached]) -> Json:
+def shape(graph: Graph, reached: list[Reached]) -> Json:
     """What must stay the same while a thread is suspended: nodes, tools and their parameters."""
     tools = sorted([found.node, found.tool.name, schema_sha256(found.tool)] for found in reached)
     return {"name": graph.name or "", "nodes": sorted(graph.nodes), "tools": tools}

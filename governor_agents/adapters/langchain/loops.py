@@ -3,20 +3,25 @@
 An input on a thread opens run ``THREAD/N`` under a lease of this process. The run ends with the loop. When the loop
 pauses, ``governor.suspend`` writes the pause; without it the lease lapses, and a worker that resumes the run finds the
 pending calls and asks for them.
+
+LangGraph saves the input in the background. So a loop is known here from the moment its input is to be saved, and
+whoever needs its claim waits until the run is open.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from governor_agents.claims import Claim, current_claim, this_worker
+from governor_agents.claims import Claim, this_worker
 from governor_agents.core import driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import Fenced, IllegalTransition, NotFound
+from governor_agents.errors import Fenced, GovernorError, IllegalTransition, NotFound
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -34,10 +39,19 @@ _OPEN = (
 )
 
 
-@dataclass(slots=True)
-class _Loop:
-    claim: Claim
+@dataclass(eq=False, slots=True)
+class Loop:
+    """A loop of this process. ``opened`` gives its claim, or what kept it from beginning; ``before`` came earlier."""
+
+    thread: str
+    before: Loop | None = None
+    opened: Future[Claim] = field(default_factory=Future)
     paused: bool = False
+
+    @property
+    def claim(self) -> Claim | None:
+        """Its claim, None until its run is open."""
+        return self.opened.result() if self.opened.done() and self.opened.exception() is None else None
 
 
 class Loops:
@@ -45,27 +59,72 @@ class Loops:
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
-        self._loops: dict[str, _Loop] = {}
-        self._lock = threading.Lock()
+        self._loops: dict[str, Loop] = {}
+        self._changed = threading.Condition()
+
+    # -- asking -----------------------------------------------------------------------------------------------------
 
     def claim(self, thread: str) -> Claim | None:
-        """The claim under which code on this thread runs: the driver's, or that of a loop of one's own."""
-        held = current_claim()
-        if held is not None:
-            return held
+        """The claim of the loop on this thread, if it is open already."""
         loop = self._loops.get(thread)
-        return loop.claim if loop else None
+        return None if loop is None else loop.claim
 
-    async def open(self, thread: str, agent: str, requester: str) -> Claim:
-        """Begin the thread's next run; an earlier one that waits is superseded. On the governor loop.
+    async def claimed(self, thread: str) -> Claim | None:
+        """The claim of the loop on this thread. Raises what kept its run from being opened."""
+        loop = self._loops.get(thread)
+        if loop is None:
+            return None
+        opened: asyncio.Future[Claim] = asyncio.wrap_future(loop.opened)
+        try:
+            return await opened
+        except GovernorError:
+            self._leave(loop, loop.before)
+            raise
+
+    def claimed_sync(self, thread: str, patience: float) -> Claim | None:
+        """The same from a thread of a synchronous graph, which may be faster than the one that saves the input."""
+        with self._changed:
+            self._changed.wait_for(lambda: thread in self._loops, patience)
+        loop = self._loops.get(thread)
+        if loop is None:
+            return None
+        try:
+            return loop.opened.result()
+        except GovernorError:
+            self._leave(loop, loop.before)
+            raise
+
+    # -- a loop's life ----------------------------------------------------------------------------------------------
+
+    def begin(self, thread: str) -> Loop:
+        """A loop begins with an input on this thread; its run is opened next."""
+        with self._changed:
+            before = self._loops.get(thread)
+            while before is not None and before.claim is None:
+                before = before.before
+            loop = self._loops[thread] = Loop(thread, before)
+            self._changed.notify_all()
+        return loop
+
+    async def open(self, loop: Loop, agent: str, requester: str) -> Claim:
+        """Open the run of a loop; an earlier one of its thread that waits is superseded. On the governor loop.
 
         Raises `IllegalTransition` while an earlier run of this thread is being driven.
         """
-        await self._governor.open()
-        runs = self._governor.runs
+        try:
+            claim = await self._open(loop, agent, requester)
+        except BaseException as error:  # the loop goes on for a moment: its first tool is told, and stops it
+            loop.opened.set_exception(error)
+            raise
+        loop.before = None
+        loop.opened.set_result(claim)
+        return claim
+
+    async def _open(self, loop: Loop, agent: str, requester: str) -> Claim:
+        runs, thread = self._governor.runs, loop.thread
         for state in _OPEN:
             for earlier in await runs.select({"conversation": thread, "state": state.value}):
-                await self._supersede(thread, earlier)
+                await self._supersede(loop, earlier)
         n = 1
         while await runs.find(f"{thread}/{n}") is not None:
             n += 1
@@ -82,25 +141,22 @@ class Loops:
             conversation=thread,
         )
         change = driving.start(run, now, owner=this_worker(), lease=self._governor.beats.lease)
-        claim = Claim.on(await runs.create(change, now))
-        with self._lock:
-            self._loops[thread] = _Loop(claim)
-        return claim
+        return Claim.on(await runs.create(change, now))
 
-    async def _supersede(self, thread: str, run: Run) -> None:
-        loop = self._loops.get(thread)
-        mine = loop is not None and loop.paused and loop.claim.run == run.id
+    async def _supersede(self, loop: Loop, run: Run) -> None:
+        """End an earlier run of the thread: one that rests, or a loop of this process that stands still."""
+        before = loop.before
+        mine = before is not None and before.paused and before.claim is not None and before.claim.run == run.id
         if run.state is RunState.ACTIVE and not mine:
             run = (await self._governor.runs.change(run.id, driving.tick)).run
         if run.state is RunState.ACTIVE and not mine:
-            raise IllegalTransition(f"thread {thread} is being driven by run {run.id}; wait for it, or cancel the run")
+            raise IllegalTransition(f"thread {loop.thread} is being driven by run {run.id}; wait for it, or cancel it")
         await self._governor.runs.change(
             run.id,
             lambda run, now: settling.request_cancel(
-                run, now, by=run.requester, reason="a new message came", superseded=True
+                run, now, by=run.requester, reason="a new message came", superseded=not mine
             ),
         )
-        self.forget(thread, run.id)
 
     def paused(self, thread: str) -> None:
         """The loop on this thread has met a call that waits for people."""
@@ -108,19 +164,27 @@ class Loops:
         if loop is not None:
             loop.paused = True
 
-    def forget(self, thread: str, run: str) -> None:
+    def forget(self, thread: str) -> None:
         """The run is no longer driven by a loop of this process."""
-        with self._lock:
-            loop = self._loops.get(thread)
-            if loop is not None and loop.claim.run == run:
-                del self._loops[thread]
+        loop = self._loops.get(thread)
+        if loop is not None:
+            self._leave(loop, None)
+
+    def _leave(self, loop: Loop, before: Loop | None) -> None:
+        with self._changed:
+            if self._loops.get(loop.thread) is loop:
+                del self._loops[loop.thread]
+                if before is not None:
+                    self._loops[loop.thread] = before
 
     async def finish(self, thread: str, *, output: Json = None, error: str = "") -> None:
         """The loop on this thread has ended. On the governor loop."""
         loop = self._loops.get(thread)
-        if loop is None or loop.claim.stop:
+        if loop is None:
             return
         claim = loop.claim
+        if claim is None or claim.stop:
+            return
         try:
             await self._governor.runs.change(
                 claim.run,
@@ -135,9 +199,9 @@ class Loops:
                 fresh=False,
             )
         except (Fenced, IllegalTransition, NotFound):
-            claim.stop = claim.stop or "the loop has ended"  # the lease's end says what became of the run
+            claim.stop = "the loop has ended"  # the lease's end says what became of the run
         else:
-            self.forget(thread, claim.run)
+            self._leave(loop, None)
 
 
 def has_ended(checkpoint: Mapping[str, Any]) -> bool:

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
-from governor_agents.adapters.langchain.gate import Gate, Site, stopping, with_note
+from governor_agents.adapters.langchain.gate import Gate, Site, stopping
 from governor_agents.adapters.langchain.graphs import messages_of
+from governor_agents.adapters.langchain.messages import Site, informed, place_of
 from governor_agents.core.calls import ToolCall
 from governor_agents.errors import UngovernedTool
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
-
-SUPERSEDED = "This call did not run: a new message came before it was approved."
 
 
 class GovernorMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -101,30 +100,6 @@ def site(request: ToolCallRequest) -> Site:
     return Site(call["name"], call["args"], id, request.tool, place_of(id, messages_of(request.state)))
 
 
-def place_of(call_id: str, messages: list[Any]) -> int:
-    """The call's place in the model's last message."""
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            return next((at for at, call in enumerate(message.tool_calls) if call["id"] == call_id), 0)
-    return 0
-
-
 def with_args(request: ToolCallRequest, args: dict[str, Any]) -> ToolCallRequest:
     """The request with the arguments that may run."""
     return request.override(tool_call={**request.tool_call, "args": args})
-
-
-def informed(messages: list[AnyMessage]) -> list[AnyMessage]:
-    """The messages with notes on edited calls, and an answer for each call that was left without one."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    told: list[AnyMessage] = []
-    for at, message in enumerate(messages):
-        told.append(with_note(message) if isinstance(message, ToolMessage) else message)
-        if isinstance(message, AIMessage) and at + 1 < len(messages):
-            told += [
-                ToolMessage(SUPERSEDED, name=call["name"], tool_call_id=call["id"] or "", status="error")
-                for call in message.tool_calls
-                if call["id"] not in answered
-            ]
-    same = len(told) == len(messages) and all(new is old for new, old in zip(told, messages, strict=True))
-    return messages if same else told

@@ -25,9 +25,9 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from governor_agents.adapters.langchain.loops import AGENT, has_ended
+from governor_agents.adapters.langchain.loops import AGENT, Loop, has_ended
 from governor_agents.adapters.langchain.output import answer
-from governor_agents.adapters.langchain.threads import Found, Place, Saved, Threads, Written
+from governor_agents.adapters.langchain.threads import Entry, Found, Place, Saved, Threads, Written
 from governor_agents.adapters.langchain.values import Values
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Json
@@ -45,18 +45,23 @@ _SOURCE_NODE = "__error_source_node__"
 
 @dataclass(frozen=True, slots=True)
 class _Saving:
-    """A checkpoint on its way: what it opens and ends, and whether it waits for the next one."""
+    """A checkpoint on its way: under whose claim, which loop it opens or ends, whether it waits for the next one."""
 
     place: Place
-    config: RunnableConfig
     given: RunnableConfig
     checkpoint: Checkpoint
-    saved: Saved
     metadata: dict[str, Any]
-    claim: Claim | None
-    opens: bool
+    saved: Saved
+    driver: Claim | None
+    own: bool
+    opens: Loop | None
     ends: bool
     waits: bool
+
+    @property
+    def config(self) -> RunnableConfig:
+        """What names the checkpoint."""
+        return _config(self.place, self.saved.id)
 
 
 class GovernorSaver(BaseCheckpointSaver[int]):
@@ -91,108 +96,115 @@ class GovernorSaver(BaseCheckpointSaver[int]):
     # -- put --------------------------------------------------------------------------------------------------------
 
     def put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
+        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` without a claim."""
         saving = self._saving(config, checkpoint, metadata)
         return saving.config if saving.waits else self.governor.loop.call(self._put(saving))
 
     async def aput(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` when the claim is over."""
+        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` without a claim."""
         saving = self._saving(config, checkpoint, metadata)
         return saving.config if saving.waits else await self.governor.loop.bridge(self._put(saving))
 
     def _saving(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> _Saving:
         """Make JSON of a checkpoint; under a driver, the first ones of a loop wait for what follows."""
         driver, place, running = current_claim(), _place(config), _running(config)
-        kept = cast(dict[str, Any], get_checkpoint_metadata(config, metadata))
-        claim = driver or (self.shared.loops.claim(place.thread) if running else None)
         begins = running and metadata.get("source") == "input"
-        opens = begins and not place.ns and driver is None
-        if claim is not None and not opens:
-            kept[RUN] = claim.run
+        own = running and driver is None
+        opens = self.shared.loops.begin(place.thread) if begins and own and not place.ns else None
         parent = config["configurable"].get("checkpoint_id") or ""
         saving = _Saving(
             place,
-            _config(place, checkpoint["id"]),
             config,
             checkpoint,
+            cast(dict[str, Any], get_checkpoint_metadata(config, metadata)),
             Saved(checkpoint["id"], parent, self.values.dumps(dict(checkpoint), "checkpoint"), "{}", initial=begins),
-            kept,
-            claim,
+            driver,
+            own=own,
             opens=opens,
-            ends=running and driver is None and not place.ns and metadata.get("source") == "loop",
+            ends=own and not place.ns and metadata.get("source") == "loop" and has_ended(checkpoint),
             waits=driver is not None and running and (begins or self.threads.waits_for(place, parent)),
         )
         if saving.waits:
-            self.threads.later(place, self._complete(saving), claim)
+            self.threads.later(place, self._entry(saving, driver))
         return saving
 
-    def _complete(self, saving: _Saving) -> Saved:
-        return replace(saving.saved, metadata=self.values.dumps(saving.metadata, "metadata"))
+    def _entry(self, saving: _Saving, claim: Claim | None) -> Entry:
+        metadata = saving.metadata if claim is None else {**saving.metadata, RUN: claim.run}
+        return Entry(replace(saving.saved, metadata=self.values.dumps(metadata, "metadata")), saving.driver, saving.own)
 
     async def _put(self, saving: _Saving) -> RunnableConfig:
         await self.governor.open()
-        thread, claim = saving.place.thread, saving.claim
-        if saving.opens:
-            await self._begin(thread, saving.given)
-            claim = self.shared.loops.claim(thread)
-            if claim is not None:
-                saving.metadata[RUN] = claim.run
-            self.threads.later(saving.place, self._complete(saving), claim)
+        place, loops = saving.place, self.shared.loops
+        if saving.opens is not None:
+            try:
+                claim = await loops.open(saving.opens, *self._who(saving.given))
+            except BaseException:
+                self.threads.drop(place, saving.saved.id)
+                raise
+            self.threads.later(place, self._entry(saving, claim))
             return saving.config
-        await self.threads.add(saving.place, self._complete(saving), claim)
-        if saving.ends and claim is not None and has_ended(saving.checkpoint):
-            await self.shared.loops.finish(thread, output=answer(saving.checkpoint["channel_values"]))
+        claim_now = await loops.claimed(place.thread) if saving.own else saving.driver
+        await self.threads.add(place, self._entry(saving, claim_now))
+        if saving.ends:
+            await loops.finish(place.thread, output=answer(saving.checkpoint["channel_values"]))
         return saving.config
 
-    async def _begin(self, thread: str, config: RunnableConfig) -> None:
+    def _who(self, config: RunnableConfig) -> tuple[str, str]:
+        """Agent and requester of a run that an input opens."""
         named = self.agent or str((config.get("metadata") or {}).get("lc_agent_name") or AGENT)
-        await self.shared.loops.open(thread, named, str(config["configurable"].get("requester") or ""))
+        return named, str(config["configurable"].get("requester") or "")
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
-        written, claim, waits = self._written(config, writes, task_id, task_path)
+        entry, waits = self._written(config, writes, task_id, task_path)
         if not waits:
-            self.governor.loop.call(self._put_writes(config, written, claim))
+            self.governor.loop.call(self._put_writes(_place(config), entry))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote. Raises `SnapshotError`, `Fenced`."""
-        written, claim, waits = self._written(config, writes, task_id, task_path)
+        entry, waits = self._written(config, writes, task_id, task_path)
         if not waits:
-            await self.governor.loop.bridge(self._put_writes(config, written, claim))
+            await self.governor.loop.bridge(self._put_writes(_place(config), entry))
 
     def _written(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> tuple[Written, Claim | None, bool]:
+    ) -> tuple[Entry, bool]:
         """Make JSON of writes; under a driver they wait for the next checkpoint, or for the end of its stretch."""
         items = tuple(
             (WRITES_IDX_MAP.get(channel, at), channel, self.values.dumps(value, channel))
             for at, (channel, value) in enumerate(writes)
         )
+        driver, running = current_claim(), _running(config)
         written = Written(config["configurable"]["checkpoint_id"], task_id, task_path, items)
-        driver, place = current_claim(), _place(config)
-        if not _running(config):
-            return written, driver, False
-        claim = driver or self.shared.loops.claim(place.thread)
-        waits = driver is not None or not any(channel in WRITES_IDX_MAP for channel, _ in writes)
+        entry = Entry(written, driver, own=running and driver is None)
+        special = any(channel in WRITES_IDX_MAP for channel, _ in writes)
+        waits = running and (driver is not None or not special)
         if waits:
-            self.threads.later(place, written, claim)
-        return written, claim, waits
+            self.threads.later(_place(config), entry)
+        return entry, waits
 
-    async def _put_writes(self, config: RunnableConfig, written: Written, claim: Claim | None) -> None:
+    async def _put_writes(self, place: Place, entry: Entry) -> None:
         await self.governor.open()
-        place = _place(config)
-        await self.threads.add(place, written, claim)
-        if claim is None or place.ns or current_claim() is not None:
+        await self.threads.add(place, entry)
+        if not entry.own or place.ns or not isinstance(entry.what, Written):
             return
-        stored = {channel: value for _, channel, value in written.items}
+        stored = {channel: value for _, channel, value in entry.what.items}
         if INTERRUPT in stored:
             self.shared.loops.paused(place.thread)
         if ERROR in stored and _SOURCE_NODE not in stored:
@@ -219,7 +231,11 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         self._primed[thread] = (claim, head)
 
     def _take_primed(self, config: RunnableConfig) -> tuple[CheckpointTuple | None] | None:
-        if not self._primed or config["configurable"].get("checkpoint_id") or config["configurable"].get("checkpoint_ns"):
+        if (
+            not self._primed
+            or config["configurable"].get("checkpoint_id")
+            or config["configurable"].get("checkpoint_ns")
+        ):
             return None
         claim, head = self._primed.pop(str(config["configurable"]["thread_id"]), (None, None))
         return (head,) if claim is not None and claim is current_claim() and _running(config) else None
@@ -334,7 +350,7 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         await self.governor.open()
         await work
 
-    # -- last, because from here on `list` means this method ------------------------------------------------------------
+    # -- last, because from here on `list` means this method --------------------------------------------------------
 
     def list(
         self,
@@ -347,7 +363,6 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         """Checkpoints, the newest first within each namespace."""
         for found in self.governor.loop.call(self._matching(config, filter or {}, before, limit)):
             yield self._tuple(found)
-
 
 
 class _Serde:

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from governor_agents.adapters.langchain.loops import Loops
 from governor_agents.adapters.langchain.values import parse, text
 from governor_agents.claims import Claim
 from governor_agents.core import driving
@@ -95,11 +96,19 @@ class Found:
     """(task, index) -> (path, channel, value)."""
 
 
+class Entry(NamedTuple):
+    """Something to be stored, and under whose claim: a driver's, or (``own``) that of the loop on the thread."""
+
+    what: Saved | Written
+    claim: Claim | None = None
+    own: bool = False
+
+
 @dataclass(slots=True)
 class _Buffer:
     """What waits for the next record of a place."""
 
-    entries: list[tuple[Saved | Written, Claim | None]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     lingers: bool = False
     top: int | None = None
@@ -108,36 +117,43 @@ class _Buffer:
 class Threads:
     """The threads of one governor. `later` may be called from anywhere, all else runs on the governor loop."""
 
-    def __init__(self, governor: Governor) -> None:
+    def __init__(self, governor: Governor, loops: Loops) -> None:
         self._governor = governor
+        self._loops = loops
         self._buffers: dict[Place, _Buffer] = {}
         self._mutex = threading.Lock()
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def later(self, place: Place, entry: Saved | Written, claim: Claim | None) -> None:
+    def later(self, place: Place, entry: Entry) -> None:
         """Store an entry with the next one, or after a while. Raises `Fenced` for a claim that is known to be over."""
-        if claim is not None and claim.lost:
-            raise Fenced(claim.stop)
+        if entry.claim is not None and entry.claim.lost:
+            raise Fenced(entry.claim.stop)
         with self._mutex:
             buffer = self._buffer(place)
-            buffer.entries.append((entry, claim))
-            lingers, buffer.lingers = buffer.lingers, buffer.lingers or isinstance(entry, Written)
+            buffer.entries.append(entry)
+            lingers, buffer.lingers = buffer.lingers, buffer.lingers or isinstance(entry.what, Written)
         if buffer.lingers and not lingers:
             self._governor.loop.spawn(self._linger(place, buffer))
 
-    async def add(self, place: Place, entry: Saved | Written, claim: Claim | None) -> None:
+    async def add(self, place: Place, entry: Entry) -> None:
         """Store an entry: durable on return. Raises `Fenced`, `StoreError`."""
         with self._mutex:
-            self._buffer(place).entries.append((entry, claim))
+            self._buffer(place).entries.append(entry)
         await self.flush(place)
+
+    def drop(self, place: Place, of: str) -> None:
+        """Forget what waits to be stored on a checkpoint that was refused."""
+        with self._mutex:
+            buffer = self._buffer(place)
+            buffer.entries = [entry for entry in buffer.entries if getattr(entry.what, "of", "") != of]
 
     def waits_for(self, place: Place, id: str) -> bool:
         """True when the checkpoint is an initial one that has not become durable yet."""
         with self._mutex:
             buffer = self._buffers.get(place)
-            entries = [entry for entry, _ in buffer.entries] if buffer else []
-        return any(isinstance(entry, Saved) and entry.initial and entry.id == id for entry in entries)
+            waiting = [entry.what for entry in buffer.entries] if buffer else []
+        return any(isinstance(what, Saved) and what.initial and what.id == id for what in waiting)
 
     async def flush(self, place: Place) -> None:
         """Make everything of this place durable that was added before. Raises `Fenced`, `StoreError`."""
@@ -149,9 +165,9 @@ class Threads:
                 entries, buffer.entries = buffer.entries, []
             if not entries:
                 return
-            await self._check({claim for _, claim in entries if claim is not None})
+            await self._check(place, entries)
             try:
-                await self._write(place, buffer, [entry for entry, _ in entries])
+                await self._write(place, buffer, [entry.what for entry in entries])
             except StoreError:
                 with self._mutex:
                     buffer.entries[:0] = entries
@@ -171,7 +187,9 @@ class Threads:
         buffer = self._buffers.pop(place, None) or _Buffer()
         self._buffers[place] = buffer
         if len(self._buffers) > 1024:
-            idle = (at for at, old in self._buffers.items() if not old.entries and not old.lock.locked() and at != place)
+            idle = (
+                at for at, old in self._buffers.items() if not old.entries and not old.lock.locked() and at != place
+            )
             if (oldest := next(idle, None)) is not None:
                 del self._buffers[oldest]
         return buffer
@@ -184,9 +202,14 @@ class Threads:
         except (Fenced, StoreError) as error:
             log.warning("thread %s: %s", place.thread, error)
 
-    async def _check(self, claims: set[Claim]) -> None:
+    async def _check(self, place: Place, entries: Sequence[Entry]) -> None:
         """A worker whose claim is over writes no checkpoints any more."""
+        claims = {entry.claim for entry in entries}
+        if any(entry.own for entry in entries):
+            claims.add(await self._loops.claimed(place.thread))
         for claim in claims:
+            if claim is None:
+                continue
             try:
                 run = await self._governor.runs.get(claim.run)
                 driving.hold(run, owner=claim.owner, fence=claim.fence)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
-from governor_agents.adapters.langchain.gate import Gate, Site
+from governor_agents.adapters.langchain.gate import Gate
+from governor_agents.adapters.langchain.messages import Site
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor

@@ -74,7 +74,9 @@ class Shop:
 
     def process(self, *words: str, **more: Any) -> Told:
         """Run a command line in a process of its own."""
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, env=self.environment, timeout=60, **more)
+        done = subprocess.run(
+            self.command(*words), capture_output=True, text=True, env=self.environment, timeout=60, **more
+        )
         return Told(done.returncode, done.stdout, done.stderr)
 
     def command(self, *words: str) -> list[str]:

@@ -68,7 +68,10 @@ def refused(told, pattern: str) -> None:
         ("worker app:none", r"app:none: module 'app' has no attribute 'none'"),
         ("worker app:number", r"app:number is a int; it must be a Governor or a list of them"),
         ("worker app:private", r"app:private keeps its runs in memory://, which no other process can see"),
-        ("worker raises:governor", r"raises cannot be imported: ValueError: two\\u\{000A\}lines \(.*raises\.py, line 2\)"),
+        (
+            "worker raises:governor",
+            r"raises cannot be imported: ValueError: two\\u\{000A\}lines \(.*raises\.py, line 2\)",
+        ),
         ("worker needs:governor", r"needs cannot be imported: ModuleNotFoundError: No module named 'none_such'"),
         ("worker policy:governor", r"unknown\.yaml:2: unknown key 'rulez'"),
         ("worker app:governor --concurrency 0", r"--concurrency"),
@@ -93,7 +96,9 @@ def test_bad_input_is_one_line_and_exit_2(shop, words: str, pattern: str) -> Non
     newer_store(shop)
     before = shop("inbox", "show", id, "--json").out
     present = set(os.listdir())
-    refused(shop(*[{"ID": id, "RUN": id[:-2], "RUN.2": f"{id[:-2]}.2"}.get(word, word) for word in split(words)]), pattern)
+    refused(
+        shop(*[{"ID": id, "RUN": id[:-2], "RUN.2": f"{id[:-2]}.2"}.get(word, word) for word in split(words)]), pattern
+    )
     assert shop("inbox", "show", id, "--json").out == before
     assert {name for name in set(os.listdir()) - present if not name.startswith("newer.db")} <= {"__pycache__"}
 

@@ -95,7 +95,11 @@ def test_edit_runs_the_new_arguments_and_only_those(shop, source: str) -> None:
     (shop.folder / "new.json").write_text(new)
     if source in ("--policy", "--app"):
         (shop.folder / "governor.yaml").rename(shop.folder / "other.yaml")
-    words = ["--args-file", {"stdin": "-"}.get(source, "new.json")] if source in ("--args-file", "stdin") else ["--args", new]
+    words = (
+        ["--args-file", {"stdin": "-"}.get(source, "new.json")]
+        if source in ("--args-file", "stdin")
+        else ["--args", new]
+    )
     words += ["--policy", "other.yaml"] if source == "--policy" else []
     if source == "--app":
         (shop.folder / "app.py").write_text((shop.folder / "app.py").read_text().replace("governor.yaml", "other.yaml"))

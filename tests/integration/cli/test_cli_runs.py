@@ -23,9 +23,14 @@ ME = local_person()
 def test_list_finds_by_state_and_agent(shop) -> None:
     waiting, ready = shop.ask()[:-2], shop.ask()[:-2]
     shop("inbox", "approve", f"{ready}.1")
-    assert {run["id"]: run["state"] for run in shop("runs", "list", "--json").json} == {waiting: "waiting", ready: "ready"}
+    assert {run["id"]: run["state"] for run in shop("runs", "list", "--json").json} == {
+        waiting: "waiting",
+        ready: "ready",
+    }
     assert [run["id"] for run in shop("runs", "list", "--state", "waiting", "--json").json] == [waiting]
-    assert [run["id"] for run in shop("runs", "list", "--agent", "functions", "--json").json] == sorted([waiting, ready])
+    assert [run["id"] for run in shop("runs", "list", "--agent", "functions", "--json").json] == sorted(
+        [waiting, ready]
+    )
     assert shop("runs", "list", "--agent", "none", "--json").json == []
     table = shop("runs", "list", "--state", "ready").out
     assert ready in table and "waits for a worker to go on" in table and waiting not in table
@@ -45,7 +50,7 @@ def test_show_explains_and_names_the_ways_on(shop) -> None:
     shown = shop("runs", "show", run).out
     assert shown.startswith(f"run {run} is waiting: waits for 1 decision\n")
     assert f"  governor-agents inbox show {id}\n" in shown and f"  governor-agents runs cancel {run}\n" in shown
-    assert 'a\\u{202E}b' in shown and "\u202e" not in shown
+    assert "a\\u{202E}b" in shown and "\u202e" not in shown
     shop("inbox", "approve", id)
     assert "governor-agents worker APP:GOVERNOR" in shop("runs", "show", run).out
     shop.work()
@@ -120,7 +125,7 @@ def test_a_terminal_gets_a_layout_that_hides_nothing(shop) -> None:
     id = shop.ask(note=" ".join(f"word{at}" for at in range(200)))
     child, terminal = pty.openpty()
     script = f"{sys.executable} -m governor_agents"
-    commands = [f"inbox list", f"inbox show {id}", f"runs list", f"runs show {id[:-2]}", f"runs timeline {id[:-2]}"]
+    commands = ["inbox list", f"inbox show {id}", "runs list", f"runs show {id[:-2]}", f"runs timeline {id[:-2]}"]
     process = subprocess.Popen(
         ["bash", "-c", "stty cols 80; " + "; ".join(f"{script} {command}" for command in commands)],
         stdin=terminal, stdout=terminal, stderr=terminal, env={**shop.environment, "TERM": "xterm"},
@@ -174,7 +179,9 @@ def test_worker_takes_the_store_of_the_option(shop) -> None:
 def test_worker_lets_the_run_in_hand_come_to_rest(shop, number: int) -> None:
     """A signal while the tool runs: the tool ends, its result is recorded, the process ends with 0."""
     app = shop.folder / "app.py"
-    app.write_text(app.read_text().replace('    with Path("ledger")', '    __import__("time").sleep(1)\n    with Path("ledger")'))
+    app.write_text(
+        app.read_text().replace('    with Path("ledger")', '    __import__("time").sleep(1)\n    with Path("ledger")')
+    )
     id = shop.ask()
     shop("inbox", "approve", id)
     process = subprocess.Popen(shop.command("worker", "app:governor"), env=shop.environment, stderr=subprocess.DEVNULL)

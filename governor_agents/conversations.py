@@ -1,0 +1,56 @@
+"""One conversation, one run at a time: a pointer per conversation, moved by compare-and-set.
+
+A new run is written first and takes the pointer before anything of it is driven; who loses the pointer ends its run
+again, so two messages that come at the same moment never drive one conversation twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from governor_agents.core.ports import Record
+from governor_agents.core.records import Run, RunState
+from governor_agents.errors import IllegalTransition
+from governor_agents.runs import Runs
+
+
+class Conversations:
+    """The pointers of one tenant. Its coroutines run on the governor loop."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    async def look(self, conversation: str) -> Record:
+        """The pointer as it stands (version 0 when there is none). Raises `IllegalTransition` while it is driven."""
+        record = await self._runs.store.load("thread", self._runs.tenant, _id(conversation))
+        if record is None:
+            return Record("thread", self._runs.tenant, _id(conversation), b"")
+        run = await self._runs.find(record.body.decode())
+        if run is not None and run.state is RunState.ACTIVE:
+            raise IllegalTransition(f"conversation {conversation} is being driven by run {run.id}; wait for it")
+        return record
+
+    async def take(self, seen: Record, run: Run) -> None:
+        """Point the conversation to this run. Raises `IllegalTransition` when another message was faster."""
+        fresh = Record(seen.kind, seen.tenant, seen.id, run.id.encode(), v=seen.v)
+        store, op = self._runs.store, secrets.token_hex(8)
+        answer = await (store.swap(fresh, op=op) if seen.v else store.insert(fresh, op=op))
+        if not answer.won:
+            raise IllegalTransition(f"another message came to conversation {run.conversation} at the same moment")
+
+    async def unfinished(self, conversation: str) -> list[Run]:
+        """Every run of the conversation that has not ended."""
+        found: list[Run] = []
+        for state in RunState:
+            while not state.ended:
+                after = found[-1].id if found and found[-1].state is state else ""
+                where = {"conversation": conversation, "state": state.value}
+                page = await self._runs.select(where, after=after)
+                found += page
+                if len(page) < 100:
+                    break
+        return found
+
+
+def _id(conversation: str) -> str:
+    return f"conversation:{conversation}"
