@@ -20,7 +20,7 @@ from governor_agents.background import Background
 from governor_agents.core import driving
 from governor_agents.core.records import Run
 from governor_agents.core.verdicts import Verdict
-from governor_agents.errors import Fenced, NotFound, StoreError
+from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreError
 from governor_agents.runs import Runs
 
 LEASE = 30.0
@@ -137,6 +137,6 @@ class Heartbeats:
                         ),
                         fresh=False,
                     )
-                except (Fenced, NotFound) as error:
+                except (Fenced, NotFound, SnapshotError) as error:
                     claim.lost = True
                     claim.stop = claim.stop or str(error)

@@ -20,6 +20,7 @@ from governor_agents.core.ports import Adapter, Captured, Handler, Record, Store
 from governor_agents.core.records import (
     Approval,
     Call,
+    Change,
     Decision,
     Run,
     RunState,
@@ -29,7 +30,7 @@ from governor_agents.core.records import (
 )
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
-from governor_agents.errors import ConfigError, IllegalTransition, NotFound, UnknownAgent
+from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
 from governor_agents.nonces import nonce, run_id
 from governor_agents.policies import PolicySet
@@ -306,11 +307,18 @@ class Governor:
         """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`."""
 
         async def work() -> Run:
-            owner = this_worker()
-            change = await self.runs.change(
-                id, lambda run, now: driving.claim(run, now, owner=owner, lease=self.beats.lease)
-            )
-            return change.run
+            owner, fence = this_worker(), 0
+
+            def step(run: Run, now: float) -> Change:
+                nonlocal fence
+                change = driving.claim(run, now, owner=owner, lease=self.beats.lease)
+                fence = change.run.fence
+                return change
+
+            run = (await self.runs.change(id, step)).run
+            if run.state is RunState.ACTIVE and (run.fence != fence or run.lease is None or run.lease.owner != owner):
+                raise Fenced(f"run {id} went to somebody else")
+            return run
 
         return await self.loop.bridge(work())
 

@@ -67,6 +67,7 @@ class _Entry:
     n: int = 0
     args: bytes = b""
     key: str = ""
+    attempt: int = 0
     recorded: bytes | None = None
     known: ToolCall | None = None
 
@@ -210,9 +211,12 @@ class Guard:
         if known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
             return _Entry(n=known.n, known=known.as_tool_call(run))
         if known.state is CallState.RECONCILING:  # nobody can tell: people must
-            await self._runs.change(
-                claim.run, lambda run, now: execution.probed(run, known.n, now, happened=None), fresh=False
-            )
+
+            def unclear(run: Run, now: float) -> Change:
+                driving.hold(run, owner=claim.owner, fence=claim.fence)
+                return execution.probed(run, known.n, now, happened=None)
+
+            await self._runs.change(claim.run, unclear, fresh=False)
             raise _stop(claim, known)
         return await self._over(claim, known)
 
@@ -276,8 +280,9 @@ class Guard:
         return await self._begun(claim, stands)
 
     async def _begun(self, claim: Claim, call: Call) -> _Entry:
-        if call.state is CallState.EXECUTING:
-            return _Entry(n=call.n, args=call.args, key=call.idem_key)
+        last = call.attempts[-1] if call.attempts else None
+        if call.state is CallState.EXECUTING and last and (last.fence, last.owner) == (claim.fence, claim.owner):
+            return _Entry(n=call.n, args=call.args, key=call.idem_key, attempt=len(call.attempts))
         return await self._over(claim, call)
 
     async def _over(self, claim: Claim, call: Call) -> _Entry:
@@ -320,7 +325,14 @@ class Guard:
             change = await self._runs.change(
                 claim.run,
                 lambda run, now: execution.record(
-                    run, entry.n, now, owner=claim.owner, fence=claim.fence, result=result, told=told
+                    run,
+                    entry.n,
+                    now,
+                    owner=claim.owner,
+                    fence=claim.fence,
+                    attempt=entry.attempt,
+                    result=result,
+                    told=told,
                 ),
                 blobs=blobs,
                 fresh=False,
@@ -340,7 +352,9 @@ class Guard:
         with contextlib.suppress(Fenced):
             await self._runs.change(
                 claim.run,
-                lambda run, now: execution.lapse(run, entry.n, now, owner=claim.owner, fence=claim.fence),
+                lambda run, now: execution.lapse(
+                    run, entry.n, now, owner=claim.owner, fence=claim.fence, attempt=entry.attempt
+                ),
                 fresh=False,
             )
 

@@ -106,7 +106,7 @@ class Runs:
         return record.v, decode_run(record.body)
 
     async def change(self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True) -> Change:
-        """Apply a transition and make it durable. Whatever ``step`` raises, nothing is written.
+        """Apply a transition and make it durable; the run in the answer is as it stands then. Whatever ``step`` raises, nothing is written.
 
         ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old. A
         write that comes after the change's ``not_after`` is not made; the step then decides anew, at the later time.
@@ -133,9 +133,10 @@ class Runs:
                 if answer.won:
                     if answer.v == v + 1:
                         self._remember(answer.v, written)
-                    else:  # ours stood earlier, and somebody has written since: do not know better
-                        self._known.pop(id, None)
-                    return Change(written, change.events)
+                        return Change(written, change.events)
+                    # Ours stood earlier, its answer was lost, and others have written since: what they made of it counts.
+                    self._known.pop(id, None)
+                    return Change((await self._load(id))[1], change.events)
                 fresh, (v, run) = True, await self._load(id)
             raise StoreUnavailable(f"run {id} changed {MAX_TRIES} times while one write was tried; try again")
 

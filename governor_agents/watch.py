@@ -45,7 +45,7 @@ class Watch:
 
     async def _watch(self) -> None:
         idle = 0
-        while idle < IDLE:  # ends a while after the last waiter left; the next one starts it again
+        while idle < IDLE or self._waiting:  # ends a while after the last waiter left; the next one starts it again
             idle = 0 if self._waiting else idle + 1
             try:
                 woken = await self._store.wait(1.0)

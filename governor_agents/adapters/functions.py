@@ -417,7 +417,7 @@ class Functions:
             called = name or function.__qualname__.rpartition("<locals>.")[2]
             if called in self._known:
                 raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
-            schema = sha256(str(inspect.signature(function)).encode())
+            schema = _schema(function)
             policies = self._governor.policies
             tool = policies.tool(called)
             tool = evolve(
@@ -458,6 +458,19 @@ class Functions:
         if not self.knows(run):
             raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
         return await self._known[run.calls[-1].tool].take_over(run)
+
+
+def _schema(function: Callable[..., Any]) -> str:
+    """A hash of the parameters that is the same in every process: no addresses of default objects."""
+    parts = []
+    for parameter in inspect.signature(function).parameters.values():
+        given = parameter.default is not parameter.empty
+        plain = isinstance(parameter.default, (str, int, float, bool, type(None)))
+        default = repr(parameter.default) if given and plain else type(parameter.default).__qualname__
+        annotation = parameter.annotation
+        named = annotation if isinstance(annotation, str) else getattr(annotation, "__qualname__", str(annotation))
+        parts.append([parameter.name, parameter.kind.name, named, default if given else ""])
+    return sha256(freeze(parts))
 
 
 def _moved_on(seq: int, run: Run) -> bool:

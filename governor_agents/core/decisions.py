@@ -108,8 +108,9 @@ def decide(
     ``nonce`` is fresh. The same decision by the same person again changes nothing and is no error.
 
     Raises `NotFound`, `AlreadyDecided`, `DeadlinePassed`, `StaleDecision`, `NotAnApprover`, `ReasonRequired`,
-    `EditRefused`.
+    `EditRefused`, `ArgumentsError`.
     """
+    _check_words(decision)
     late = pass_deadlines(run, now)
     run = late.run
     call = run.call(n)
@@ -136,6 +137,13 @@ def decide(
     else:
         change = _close(run, call, decision, vote)
     return evolve(change, events=(*late.events, *change.events), not_after=call.expires)
+
+
+def _check_words(decision: Decision) -> None:
+    try:
+        (decision.reason + decision.answer).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ArgumentsError("the reason or answer holds a lone surrogate; write it as plain text") from None
 
 
 def _close(run: Run, call: Call, decision: Decision, vote: Vote) -> Change:
@@ -265,6 +273,12 @@ def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
     )
 
 
+def _next_may_stand_in(call: Call) -> bool:
+    """True when the next stage belongs to the same demand as the one whose time is over."""
+    here, after = call.stage, call.stage + 1
+    return after < len(call.stages) and call.stages[after].source == call.stages[here].source
+
+
 def pass_deadlines(run: Run, now: float) -> Change:
     """Ask the next stage, or expire, for every PENDING call whose time is over."""
     events: list[Event] = []
@@ -274,7 +288,7 @@ def pass_deadlines(run: Run, now: float) -> Change:
             staged = call.stage_expires is not None and now >= call.stage_expires
             if not over and not staged:
                 break
-            if not over and call.stage + 1 < len(call.stages):
+            if not over and _next_may_stand_in(call):
                 next_call(call.state, CallEvent.DEADLINE, CallState.PENDING)
                 at = call.stage + 1
                 passed = (*call.passed_over, call.stages[call.stage])

@@ -63,7 +63,7 @@ def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: 
             return _in_doubt(run, call, now, CallEvent.OVERDUE, "idempotency_ttl_over")
     elif call.schema_sha256 != schema_sha256:
         return _withdrawn(run, call, now, CallEvent.SUPERSEDE, DRIFT)
-    if verdict.outcome == "deny":
+    if verdict.outcome == "deny" or (verdict.outcome == "require_approval" and not verdict.stages):
         if call.state is C.RETRY:
             return _in_doubt(run, call, now, CallEvent.POLICY_DENIES, "policy_denies")
         return _withdrawn(run, call, now, CallEvent.POLICY_DENIES, verdict.reason or "a policy denies this call now")
@@ -76,8 +76,11 @@ def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: 
 
 def _approved_enough(run: Run, call: Call, verdict: Verdict) -> bool:
     """True when the votes given meet what is demanded now; stages that time passed over are not demanded again."""
-    stages = tuple(stage for stage in verdict.stages if stage not in call.passed_over)
-    return people.votes_meet(call.votes, stages, (*call.excluded, *people.excluded(run, verdict)))
+    stages = list(verdict.stages)
+    for passed in call.passed_over:
+        if passed in stages:
+            stages.remove(passed)
+    return people.votes_meet(call.votes, tuple(stages), (*call.excluded, *people.excluded(run, verdict)))
 
 
 def _too_late(run: Run, call: Call, now: float) -> bool:
@@ -134,16 +137,25 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
     return Change(run, (call_event(call, "call.asked_again", policy=call.policy, version=call.version),))
 
 
-def record(run: Run, n: int, now: float, *, owner: str, fence: int, result: Result, told: str = "") -> Change:
+def _mine(call: Call, owner: str, fence: int, attempt: int) -> bool:
+    """True when this claim made this attempt, and it is the call's latest."""
+    if len(call.attempts) != attempt:
+        return False
+    last = call.attempts[-1]
+    return (last.owner, last.fence) == (owner, fence)
+
+
+def record(
+    run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int, result: Result, told: str = ""
+) -> Change:
     """Record what the tool gave back (or raised: ``result.ok`` False), before the loop goes on.
 
-    Counts for the attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more. A
+    Counts for that attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more. A
     result that comes late, when the call already stands in doubt, settles the doubt; an exception that comes late
     proves nothing and changes nothing.
     """
     call = _find(run, n)
-    mine = bool(call.attempts) and call.attempts[-1].fence == fence and call.attempts[-1].owner == owner
-    if not mine or call.state not in (C.EXECUTING, C.UNKNOWN):
+    if not _mine(call, owner, fence, attempt) or call.state not in (C.EXECUTING, C.UNKNOWN):
         dropped = call_event(call, FENCED, fence=fence, now=run.fence, ok=result.ok)
         return Change(evolve(run, updated=now), (dropped,))
     late = call.state is C.UNKNOWN
@@ -165,10 +177,10 @@ def lapse_call(call: Call, now: float) -> tuple[Call, Event]:
     return call, call_event(call, reason="no result")
 
 
-def lapse(run: Run, n: int, now: float, *, owner: str, fence: int) -> Change:
+def lapse(run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int) -> Change:
     """The tool was cancelled from outside (a time-out, a shutdown): nobody knows how far it came."""
     call = _find(run, n)
-    if call.state is not C.EXECUTING or call.attempts[-1].fence != fence or call.attempts[-1].owner != owner:
+    if call.state is not C.EXECUTING or not _mine(call, owner, fence, attempt):
         return Change(run)
     call, event = lapse_call(call, now)
     return settle(Change(evolve(run.with_call(call), updated=now), (event,)), now)

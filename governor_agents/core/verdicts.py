@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from governor_agents.core.calls import Tool, ToolCall
@@ -21,13 +21,15 @@ class Stage:
     """People of whom ``quorum`` must approve. ``names`` is what the policy said, ``people`` whom it meant then.
 
     An empty ``people`` means nobody can approve, never everybody. ``within`` bounds the stage in seconds; when it
-    passes, the next stage is asked, and after the last one the approval expires.
+    passes, the next stage of the same demand is asked; without one the approval expires. ``source`` says whose demand
+    it is, so that waiting never removes a stage which another policy wants.
     """
 
     names: tuple[str, ...]
     people: tuple[str, ...] = ()
     quorum: int = 1
     within: float | None = None
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

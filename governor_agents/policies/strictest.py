@@ -54,7 +54,7 @@ def settle(verdict: Verdict, base: Verdict, expand: Expand) -> Verdict:
     if verdict.outcome != "require_approval":
         return verdict
     unset = verdict.unset if isinstance(verdict, Draft) else frozenset[str]()
-    stages = tuple(_people(stage, expand) for stage in _stages(verdict, base))
+    stages = tuple(replace(_people(stage, expand), source=verdict.policy) for stage in _stages(verdict, base))
     about = {name: getattr(verdict, name) for name in ("policy", "version", "code", "reason")}
     why = _hopeless(stages)
     if why:
@@ -90,7 +90,7 @@ def all_stages(asks: Sequence[Verdict]) -> tuple[Stage, ...]:
                 found.append(stage)
             else:
                 free.remove(at)
-                found[at] = replace(stage, names=tuple(dict.fromkeys((*found[at].names, *stage.names))))
+                found[at] = replace(found[at], names=tuple(dict.fromkeys((*found[at].names, *stage.names))))
     return tuple(found)
 
 

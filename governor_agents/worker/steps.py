@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from governor_agents.core import driving, telling
-from governor_agents.core.records import Approval, Change, Notice, Run, RunState
+from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState
 from governor_agents.errors import ConfigError, Fenced, GovernorError
 from governor_agents.governor import Governor
 
@@ -70,16 +70,16 @@ async def deliver(governor: Governor, run: Run) -> Run:
     run = (await governor.loop.bridge(governor.runs.change(run.id, take))).run
     done: list[str] = []
     failed: dict[str, str] = {}
-    calls = {call.n: call for call in await governor.calls(run.id)} if taken else {}
+    calls = {call.n: call for call in await governor.loop.bridge(governor.runs.all_calls(run))} if taken else {}
     for notice in taken:
         try:
             if notice.n in calls:
                 await _tell(governor, Approval(run, calls[notice.n]), notice)
             done.append(notice.id)
         except GovernorError as error:
-            failed[notice.id] = str(error)
+            failed[notice.id] = _words(str(error))
         except Exception as error:  # a channel's trouble is its own: it must not stop the others
-            failed[notice.id] = f"{type(error).__name__}: {error}"
+            failed[notice.id] = _words(f"{type(error).__name__}: {error}")
     for id, why in failed.items():
         log.warning("run %s: notice %s was not delivered: %s", run.id, id, why)
     change = await governor.loop.bridge(
@@ -93,9 +93,13 @@ async def deliver(governor: Governor, run: Run) -> Run:
     return change.run
 
 
+def _words(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 async def _tell(governor: Governor, approval: Approval, notice: Notice) -> None:
     handler = governor.handler(notice.channel)
     if notice.what == "decided":
         await handler.update(approval, notice.card)
-    elif approval in approval.run.approvals:  # decided meanwhile: nobody needs to be asked
+    elif approval.call.state is CallState.PENDING:  # else decided meanwhile: nobody needs to be asked
         await handler.notify(approval)

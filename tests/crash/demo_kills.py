@@ -45,7 +45,10 @@ STEPS = 20
 """Processes after which a run that has not come to rest counts as lost; at most `STUBBORN` of them are killed."""
 
 STUBBORN = 4
-AGAIN = ("approve", "approve", "approve", "edit", "reject")
+OFTEN = 0.7
+"""How many of the processes are to be killed."""
+
+DECISIONS = ("approve", "approve", "approve", "edit", "reject")
 LOADED = ("governor_agents.demo.phases", "governor_agents.demo.openai_app", "governor_agents.demo.langchain_app")
 
 
@@ -82,24 +85,31 @@ def break_guard() -> None:
 
 @dataclass
 class Report:
-    """What came of all kills. ``double`` must stay 0 whatever happens, and so must ``lost``."""
+    """What came of all kills. ``double`` and ``lost`` must stay 0 whatever happens.
+
+    ``phases`` and ``left`` count the kills by the phase that was killed and by how the run stood then; ``standing`` are
+    store, id and explanation of the runs that need an operator.
+    """
 
     kills: int = 0
     ended: int = 0
     blocked: int = 0
     double: int = 0
     lost: int = 0
+    runs: int = 0
     phases: Counter[str] = field(default_factory=Counter)
-    states: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+    standing: list[tuple[str, str, str]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    explained: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """The sums in one line."""
-        return (
-            f"kills={self.kills} ended={self.ended} blocked={self.blocked} double={self.double} lost={self.lost} "
-            f"runs={self.states.total()} phases={dict(sorted(self.phases.items()))} states={dict(self.states)}"
-        )
+        sums = ("kills", "ended", "blocked", "double", "lost")
+        return " ".join(f"{name}={getattr(self, name)}" for name in sums)
+
+    def details(self) -> str:
+        """Which phases were killed, and what the kills left behind."""
+        return f"runs={self.runs} phases={dict(sorted(self.phases.items()))} left={dict(sorted(self.left.items()))}"
 
 
 @dataclass
@@ -109,11 +119,8 @@ class Trial:
     framework: str
     folder: Path
     rng: random.Random
+    how: str
     kills: int = 0
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir()
-        self.how = self.rng.choice(AGAIN)
 
     @property
     def url(self) -> str:
@@ -167,8 +174,9 @@ class Killer:
 
     async def play(self) -> Report:
         """Learn how long each phase takes, then kill."""
-        await asyncio.gather(*(self._trial(disturb=False) for _ in range(2 * len(FRAMEWORKS))))
-        self.report = Report()
+        if not self._aimed:
+            await asyncio.gather(*(self._trial(disturb=False) for _ in range(2 * len(FRAMEWORKS))))
+            self.report = Report()
         await asyncio.gather(*(self._keep_on() for _ in range(AT_ONCE)))
         return self.report
 
@@ -178,19 +186,24 @@ class Killer:
 
     async def _trial(self, *, disturb: bool) -> None:
         at, self._count = self._count, self._count + 1
-        framework = list(FRAMEWORKS)[at % len(FRAMEWORKS)]
-        trial = Trial(framework, self._folder / f"{at:04}-{framework}", random.Random(f"{self._seed}/{at}"))
+        framework, rng = list(FRAMEWORKS)[at % len(FRAMEWORKS)], random.Random(f"{self._seed}/{at}")
+        how = "approve" if self._aimed else rng.choice(DECISIONS)
+        trial = Trial(framework, self._folder / f"{at:04}-{framework}", rng, how)
+        trial.folder.mkdir()
+        killed = False
         for _ in range(STEPS):
             run = await trial.look()
+            self.report.left[_standing(run)] += killed
             phase = _next(run)
             if phase is None:
                 break
-            await self._phase(trial, phase, run.id if run else "", disturb=disturb)
+            killed = await self._phase(trial, phase, run.id if run else "", disturb=disturb)
         await self._judge(trial, await trial.look())
 
-    async def _phase(self, trial: Trial, phase: str, run: str, *, disturb: bool) -> None:
-        """One process; killed, if it is to be disturbed, when its moment comes before its end."""
-        disturb = disturb and self._left > 0 and trial.kills < STUBBORN and (not self._aimed or phase == "resume")
+    async def _phase(self, trial: Trial, phase: str, run: str, *, disturb: bool) -> bool:
+        """One process; True when it was killed, because its moment came before its end."""
+        chosen = phase == "resume" if self._aimed else trial.rng.random() < OFTEN
+        disturb = disturb and chosen and self._left > 0 and trial.kills < STUBBORN
         self._left -= disturb
         process = self._server.Process(
             target=demo_phase, args=(str(trial.folder), self._broken, trial.arguments(phase, run))
@@ -210,6 +223,7 @@ class Killer:
             self.report.phases[phase] += 1
         elif process.exitcode == 0:
             self._took[trial.framework, phase].append(time.monotonic() - began)
+        return killed
 
     async def _moment(self, trial: Trial, phase: str, ended: asyncio.Task[None]) -> bool:
         """Wait for the moment to kill; False when the process has ended before."""
@@ -219,13 +233,13 @@ class Killer:
                 await asyncio.wait({ended}, timeout=0.001)
         else:
             usual = sorted(self._took[trial.framework, phase])
-            await asyncio.wait({ended}, timeout=trial.rng.random() * usual[len(usual) // 2])
+            await asyncio.wait({ended}, timeout=trial.rng.uniform(0.0, 1.1 * usual[len(usual) // 2]))
         return not ended.done()
 
     async def _judge(self, trial: Trial, run: Run | None) -> None:
         """Count the run: did it end, does it say why it stands, did a tool run twice, is anything gone?"""
         report, ran = self.report, trial.ledger
-        report.states[run.status if run else "none"] += 1
+        report.runs += 1
         if len(ran) > 1:
             report.double += 1
             report.wrong.append(f"{trial.folder}: {ran}")
@@ -240,7 +254,7 @@ class Killer:
                 report.wrong.append(f"{trial.folder}: {run.status} {run.error}, decided {trial.how}, ran {ran}")
         else:
             why = explain(run, time.time())
-            report.explained.append(why.because)
+            report.standing.append((trial.url, run.id, why.because))
             if run.state in (RunState.BLOCKED, RunState.DEAD) and why.because and why.details and why.ways:
                 report.blocked += 1
             else:
@@ -255,6 +269,13 @@ def _next(run: Run | None) -> str | None:
     if run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
         return None
     return "decide" if run.state is RunState.WAITING else "resume"
+
+
+def _standing(run: Run | None) -> str:
+    """How a kill left the run: its state, and whether a tool was running."""
+    if run is None:
+        return "nothing"
+    return f"{run.status}, a tool running" if run.having(CallState.EXECUTING) else run.status
 
 
 async def _end_of(sentinel: int) -> None:
@@ -284,7 +305,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="governor-agents-kills-"))
     began = time.monotonic()
     report = kill(folder, kills=given.kills, seed=given.seed, aimed=given.aimed, broken=given.broken)
-    print(report.line(), f"seed={given.seed} seconds={time.monotonic() - began:.0f}")
+    print(report.line())
+    print(report.details(), f"seed={given.seed} seconds={time.monotonic() - began:.0f} folder={folder}")
     for line in report.wrong:
         print(line)
     return 1 if report.double or report.lost else 0

@@ -20,8 +20,11 @@ from openai.types.responses import (
     ResponseOutputText,
 )
 
-from governor_agents import Governor, ToolCall, Verdict
+from governor_agents import Decision, Governor, PolicySet, Run, ToolCall, Verdict
+from governor_agents.adapters.openai_agents import govern
+from governor_agents.claims import Claim, held
 from governor_agents.core.calls import Tool
+from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
 
 set_tracing_disabled(True)
@@ -174,8 +177,6 @@ def make_tools(ledger: Ledger) -> dict[str, Any]:
 
 
 def make_governor(store: str, *policies: Any) -> Governor:
-    from governor_agents import PolicySet
-
     table = policies or (Table(refund=ASK, wire=ASK, note=ALLOW, delete=DENY, fail=ALLOW),)
     return Governor(PolicySet(table, tools={"look": Tool("look", read_only=True)}), store=store, secret=b"secret")
 
@@ -190,6 +191,57 @@ def make_app(store: str, ledger: Path, *turns: Turn, policies: Sequence[Any] = (
         return Agent(name="Support", model=model, tools=list(make_tools(Ledger(ledger)).values()))
 
     return governor, model
+
+
+async def decide(governor: Governor, run: Run, *decisions: Decision) -> Run:
+    for approval, decision in zip(run.approvals, decisions, strict=True):
+        run = await governor.decide(approval.id, decision, by=BOSS)
+    return run
+
+
+def states(run: Run) -> dict[str, CallState]:
+    return {call.tool: call.state for call in run.calls}
+
+
+async def waiting(store: str, ledger: Ledger, *turns: Any) -> tuple[Governor, Run]:
+    governor, _ = make_app(store, ledger.path, *turns)
+    run = await governor.run("support", "go")
+    assert run.status == "waiting"
+    return governor, run
+
+
+async def snapshot_of(governor: Governor, run: Run) -> bytes:
+    assert run.snapshot is not None
+    return await governor.loop.bridge(governor.runs.blob(run.snapshot.blob))
+
+
+async def resume_with(governor: Governor, run: Run, snapshot: bytes) -> Any:
+    """The adapter alone, under a claim, with a snapshot of the tester's making."""
+    prepared = governor.prepared("support")
+    with held(Claim.on(run)):
+        return await prepared.adapter.resume(prepared.agent, snapshot, run.calls, options={})
+
+
+def approve_natively(snapshot: bytes, call_id: str, agent: str = "Support", tool: str = "refund") -> bytes:
+    """What somebody with write access to the store would do."""
+    data = json.loads(snapshot)
+    entry = {"agent": {"name": agent}, "tool_key": tool, "decision": {"approved": [call_id], "rejected": []}}
+    data["context"].setdefault("function_tool_approvals", []).append(entry)
+    data["context"].setdefault("approvals", {})[tool] = {"approved": [call_id], "rejected": []}
+    return json.dumps(data).encode()
+
+
+@function_tool(needs_approval=True)
+def own_gate() -> str:
+    """Has its own idea of approval."""
+    return "ran"
+
+
+def own(store: str, ledger: Ledger, *turns: Any) -> tuple[Governor, Agent[Any], Scripted]:
+    governor = make_governor(store)
+    model = Scripted(*(turns or ([("refund", {"order": "1"}), ("note", {"text": "n"}), ("delete", {"order": "2"})],)))
+    agent = Agent(name="Support", model=model, tools=list(make_tools(ledger).values()))
+    return governor, govern(agent, governor), model
 
 
 async def _resume(store: str, ledger: str, run: str) -> None:

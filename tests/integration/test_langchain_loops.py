@@ -1,5 +1,6 @@
 """Loops of one's own: ``graph.invoke`` on a `GovernorSaver` is a durable run, without ``governor.run``."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,18 @@ async def test_a_message_is_refused_while_the_thread_is_driven_and_leaves_no_tra
     with pytest.raises(IllegalTransition, match="t1/1"):
         await other.agent.ainvoke(says("more"), on("t1"))
     assert (await app.agent.aget_state(on("t1"))).config == before.config
+
+
+async def test_two_processes_that_send_a_message_at_once_drive_the_thread_once(store: str, ledger: Ledger) -> None:
+    apps = [App(store, ledger, [[("note", {"text": "a"})]]) for _ in range(3)]
+    for app in apps:
+        await app.governor.open()
+    ends = await asyncio.gather(*(app.agent.ainvoke(says("go"), on("t1")) for app in apps), return_exceptions=True)
+    won = [end for end in ends if not isinstance(end, BaseException)]
+    assert all(isinstance(end, (IllegalTransition, dict)) for end in ends)
+    assert len(won) == len(ledger.lines) >= 1
+    runs = await apps[0].governor.list_runs()
+    assert [run.status for run in runs].count("completed") == len(won)
 
 
 async def test_a_loop_that_raises_ends_its_run_as_failed(store: str, ledger: Ledger) -> None:

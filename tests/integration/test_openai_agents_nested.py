@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from agents import Agent, handoff
 
-from governor_agents import Decision, Governor, Run, Verdict
+from governor_agents import Decision, Governor, Verdict
 from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
-    BOSS,
     DENY,
     Ledger,
     Scripted,
     Table,
+    decide,
     make_governor,
     make_tools,
 )
@@ -53,12 +53,6 @@ def nested(
         return Agent(name="Desk", model=outside, tools=[tool, tools["wire"], tools["note"]])
 
     return governor, outside, inside
-
-
-async def decide(governor: Governor, run: Run, *decisions: Decision) -> Run:
-    for approval, decision in zip(run.approvals, decisions, strict=True):
-        run = await governor.decide(approval.id, decision, by=BOSS)
-    return run
 
 
 async def test_an_inner_call_pauses_the_whole_run_and_goes_on_in_a_new_process_object(

@@ -374,7 +374,9 @@ class Explorer:
         for title, after, change, found in self._write(
             f"lapse {worker.name} {n}",
             world,
-            lambda: execution.lapse(run, n, NOW, owner=worker.name, fence=self._fence(run, worker, n)),
+            lambda: execution.lapse(
+                run, n, NOW, owner=worker.name, fence=self._fence(run, worker, n), attempt=_attempt(run, worker, n)
+            ),
         ):
             yield title, _with(after, replace(worker, hands=rest)), change, found
         if hand.phase == "intended":
@@ -385,7 +387,14 @@ class Explorer:
             f"record {worker.name} {n} {ok}",
             world,
             lambda: execution.record(
-                run, n, NOW, owner=worker.name, fence=fence, result=Result("h", '"x"', ok=ok), told="t"
+                run,
+                n,
+                NOW,
+                owner=worker.name,
+                fence=fence,
+                attempt=_attempt(run, worker, n),
+                result=Result("h", '"x"', ok=ok),
+                told="t",
             ),
             may=(Fenced,),
         ):
@@ -532,11 +541,16 @@ class Explorer:
 
 
 def _with(world: World, worker: Worker) -> World:
-    return replace(
-        world, workers=tuple(worker if other.name == worker.name else other for other in world.workers)
-    )
+    return replace(world, workers=tuple(worker if other.name == worker.name else other for other in world.workers))
 
 
 def explore(config: Config, *, most: int = 200_000) -> Found:
     """Every world within the configuration, and what is wrong in any of them."""
     return Explorer(config).explore(most=most)
+
+
+def _attempt(run: Run, worker: Worker, n: int) -> int:
+    """The number of the worker's latest attempt at a call, from 1."""
+    call = run.call(n)
+    places = [at for at, attempt in enumerate(call.attempts if call else (), 1) if attempt.owner == worker.name]
+    return places[-1] if places else 0

@@ -102,14 +102,16 @@ def _record_without_fence(run: Run, n: int, now: float, *, owner: str, fence: in
     call = run.call(n)
     if call is None or not call.attempts:
         return _RECORD(run, n, now, owner=owner, fence=fence, **rest)
-    return _RECORD(run, n, now, owner=call.attempts[-1].owner, fence=call.attempts[-1].fence, **rest)
+    last, rest["attempt"] = call.attempts[-1], len(call.attempts)
+    return _RECORD(run, n, now, owner=last.owner, fence=last.fence, **rest)
 
 
 def _lease_over_frees_what_executes(run: Run, now: float) -> Change:
     """As if every tool were safe to begin again."""
     change = _LEASE_OVER(run, now)
     calls = tuple(
-        replace(call, state=CallState.APPROVED) if call.state is CallState.UNKNOWN else call for call in change.run.calls
+        replace(call, state=CallState.APPROVED) if call.state is CallState.UNKNOWN else call
+        for call in change.run.calls
     )
     state = RunState.READY if change.run.state is RunState.BLOCKED else change.run.state
     return evolve(change, run=evolve(change.run, calls=calls, state=state, blocked=""))
@@ -132,8 +134,6 @@ def _cancel_at_once(run: Run, now: float, **rest: Any) -> Change:
 
 def _silent_release(run: Run, now: float, **rest: Any) -> Change:
     return evolve(_RELEASE(run, now, **rest), events=())
-
-
 
 
 _INTENT, _DECIDE, _CLAIM, _RECORD = execution.intent, decisions.decide, driving.claim, execution.record

@@ -289,10 +289,10 @@ def test_intent_refuses_a_changed_schema() -> None:
 def test_result_is_recorded_once_and_only_for_its_claim() -> None:
     """A result of an older fence changes nothing."""
     run = executing()
-    done = execution.record(run, 1, 5.0, **{**ME, "fence": 2}, result=result()).run
+    done = execution.record(run, 1, 5.0, **{**ME, "fence": 2, "attempt": 1}, result=result()).run
     assert done.call(1).state is CallState.SUCCEEDED and done.attempts == 0  # type: ignore[union-attr]
     for fence in (1, 3):
-        change = execution.record(run, 1, 5.0, owner=OWNER, fence=fence, result=result())
+        change = execution.record(run, 1, 5.0, owner=OWNER, fence=fence, attempt=1, result=result())
         assert change.run.calls == run.calls and [event.what for event in change.events] == [execution.FENCED]
 
 
@@ -313,9 +313,9 @@ def test_lease_over_moves_by_retry_class(retry: str, state: CallState, rest: Run
 def test_late_result_settles_the_doubt() -> None:
     """UNKNOWN and then a result with the same fence: SUCCEEDED, and the run goes on."""
     run = driving.tick(executing(), 40.0).run
-    done = execution.record(run, 1, 41.0, owner=OWNER, fence=2, result=result()).run
+    done = execution.record(run, 1, 41.0, owner=OWNER, fence=2, attempt=1, result=result()).run
     assert done.call(1).state is CallState.SUCCEEDED and done.state is RunState.READY  # type: ignore[union-attr]
-    late = execution.record(run, 1, 41.0, owner=OWNER, fence=2, result=result(ok=False)).run
+    late = execution.record(run, 1, 41.0, owner=OWNER, fence=2, attempt=1, result=result(ok=False)).run
     assert late.call(1).state is CallState.UNKNOWN and late.state is RunState.BLOCKED  # type: ignore[union-attr]
 
 
@@ -330,11 +330,13 @@ def test_retry_keeps_its_key_until_the_other_side_forgets() -> None:
 
 def test_exception_after_a_doubt_proves_nothing() -> None:
     """A second attempt's exception leaves the call UNKNOWN; a first attempt's is a result."""
-    first = execution.record(executing(), 1, 5.0, owner=OWNER, fence=2, result=result(ok=False), told="boom").run
+    first = execution.record(
+        executing(), 1, 5.0, owner=OWNER, fence=2, attempt=1, result=result(ok=False), told="boom"
+    ).run
     assert first.call(1).state is CallState.FAILED  # type: ignore[union-attr]
     run = driving.tick(executing(Tool("pay", retry="idempotent")), 40.0).run
     run = begun(claimed(run, 41.0), now=42.0, fence=3).run
-    failed = execution.record(run, 1, 43.0, owner=OWNER, fence=3, result=result(ok=False)).run
+    failed = execution.record(run, 1, 43.0, owner=OWNER, fence=3, attempt=2, result=result(ok=False)).run
     assert failed.call(1).state is CallState.UNKNOWN  # type: ignore[union-attr]
 
 
@@ -363,7 +365,7 @@ def test_cancel_waits_for_the_tool_that_executes() -> None:
     """A cancel takes effect when nothing executes; what had not begun never runs."""
     run = settling.request_cancel(executing(), 5.0, by="op", reason="stop").run
     assert run.state is RunState.ACTIVE
-    done = execution.record(run, 1, 6.0, owner=OWNER, fence=2, result=result()).run
+    done = execution.record(run, 1, 6.0, owner=OWNER, fence=2, attempt=1, result=result()).run
     assert done.state is RunState.CANCELLED
     waiting = settling.request_cancel(paused(), 5.0, by="op", reason="stop").run
     assert waiting.state is RunState.CANCELLED and waiting.call(1).state is CallState.CANCELLED  # type: ignore[union-attr]
@@ -417,14 +419,14 @@ def test_single_run_ends_with_its_call() -> None:
     with pytest.raises(Fenced, match="awaited"):
         claimed(ready, owner="w2")
     mine = begun(claimed(ready)).run
-    done = execution.record(mine, 1, 5.0, owner=OWNER, fence=2, result=result()).run
+    done = execution.record(mine, 1, 5.0, owner=OWNER, fence=2, attempt=1, result=result()).run
     assert done.state is RunState.COMPLETED and done.output == "done"
     assert vote(run, decision=Decision.reject("no")).run.state is RunState.FAILED
 
 
 def test_pause_closes_what_is_over() -> None:
     """The next pause moves calls that are over out of the record."""
-    run = execution.record(executing(), 1, 5.0, owner=OWNER, fence=2, result=result()).run
+    run = execution.record(executing(), 1, 5.0, owner=OWNER, fence=2, attempt=1, result=result()).run
     closed = driving.Closed("blob", frozenset({1}))
     run = driving.pause(
         run, 6.0, owner=OWNER, fence=2, snapshot=Snapshot("b", "x"), asks=(ask(id="c2"),), closed=closed

@@ -148,6 +148,8 @@ def test_two_rules_of_one_name_are_refused() -> None:
 def test_the_version_follows_the_rules() -> None:
     one, same, other = (RuleList([rule("a", ALLOW, when)]).version for when in ("true", "true", "false"))
     assert one == same != other
+    stages = (RuleList([rule("a", ASK, stages=[Stage((name,))])]).version for name in ("x", "x", "y"))
+    assert next(stages) == next(stages) != next(stages)
     assert said(rule("a", ALLOW)).version == RuleList([rule("a", ALLOW)]).version
 
 

@@ -60,12 +60,12 @@ def started() -> Run:
 
 
 def paused(*asks: driving.Ask) -> Run:
-    return driving.pause(
-        started(), 1.0, owner=W1, fence=1, snapshot=Snapshot("blob", "x"), asks=asks or (ask(),)
-    ).run
+    return driving.pause(started(), 1.0, owner=W1, fence=1, snapshot=Snapshot("blob", "x"), asks=asks or (ask(),)).run
 
 
-def vote(run: Run, by: str = "alice", kind: Decision | None = None, *, n: int = 1, now: float = 2.0, **more: Any) -> Change:
+def vote(
+    run: Run, by: str = "alice", kind: Decision | None = None, *, n: int = 1, now: float = 2.0, **more: Any
+) -> Change:
     found = run.call(n)
     given = {"digest": found.digest if found else "", "nonce": "fresh", **more}
     return decisions.decide(run, n, kind or Decision.approve(), by=by, now=now, **given)
@@ -76,9 +76,7 @@ def claim(run: Run, now: float = 3.0, lease: float = 30.0) -> Run:
 
 
 def intent(run: Run, verdict: Verdict = ASK, *, n: int = 1, now: float = 4.0) -> Change:
-    return execution.intent(
-        run, n, now, owner=W1, fence=run.fence, verdict=verdict, schema_sha256="", idem_key="key"
-    )
+    return execution.intent(run, n, now, owner=W1, fence=run.fence, verdict=verdict, schema_sha256="", idem_key="key")
 
 
 def state(run: Run, n: int = 1) -> CallState:
@@ -174,7 +172,7 @@ def test_an_overdue_retry_of_a_run_without_snapshot_is_a_doubt() -> None:
 
 def test_abandon_in_the_first_stretch() -> None:
     """An idempotent tool cancelled in a run without snapshot: the stretch can be given up."""
-    run = execution.lapse(allowed(Tool("pay", retry="idempotent")), 1, 2.0, owner=W1, fence=1).run
+    run = execution.lapse(allowed(Tool("pay", retry="idempotent")), 1, 2.0, owner=W1, fence=1, attempt=1).run
     run = driving.abandon(run, 3.0, owner=W1, fence=1).run
     assert run.state in (RunState.QUEUED, RunState.READY)
 
@@ -224,7 +222,9 @@ def test_a_second_edit_with_other_bytes_is_no_repetition() -> None:
 
 def test_an_approval_after_somebody_elses_rejection_is_told_so() -> None:
     """Alice approved stage one, Carol rejected: Alice's second approve must not read as accepted."""
-    run = vote(paused(ask(replace(ASK, stages=(Stage(("ops",), ("alice",)), Stage(("cfo",), ("carol",)))))), "alice").run
+    run = vote(
+        paused(ask(replace(ASK, stages=(Stage(("ops",), ("alice",)), Stage(("cfo",), ("carol",)))))), "alice"
+    ).run
     run = vote(run, "carol", Decision.reject("no")).run
     with pytest.raises(AlreadyDecided):
         vote(run, "alice")
@@ -273,7 +273,7 @@ def test_a_late_exception_leaves_a_trace_and_a_fenced_result_too() -> None:
     run = driving.tick(intent(claim(vote(paused(ask(tool=Tool("pay", retry="idempotent")))).run)).run, 40.0).run
     run = intent(driving.claim(run, 41.0, owner=W1, lease=30.0).run, now=42.0).run
     try:
-        change = execution.record(run, 1, 43.0, owner=W1, fence=2, result=DONE)
+        change = execution.record(run, 1, 43.0, owner=W1, fence=2, attempt=1, result=DONE)
     except Fenced:
         pytest.fail("the fenced result leaves no audit event")
     assert change.events and state(change.run) is CallState.EXECUTING
@@ -281,7 +281,7 @@ def test_a_late_exception_leaves_a_trace_and_a_fenced_result_too() -> None:
 
 def test_a_loop_that_ends_with_a_retry_open_can_be_left() -> None:
     """RETRY at the end of the loop: the doubt is one that an operator can resolve."""
-    run = execution.lapse(allowed(Tool("pay", retry="idempotent")), 1, 2.0, owner=W1, fence=1).run
+    run = execution.lapse(allowed(Tool("pay", retry="idempotent")), 1, 2.0, owner=W1, fence=1, attempt=1).run
     run = driving.finish(run, 3.0, owner=W1, fence=1, output_json='"x"').run
     assert run.state is RunState.BLOCKED
     after = execution.resolve(run, 1, 4.0, how="abandon", by="op", evidence="", nonce="n").run
@@ -516,9 +516,7 @@ def test_a_decision_after_the_generation_closed_is_told_who_won() -> None:
         async def work() -> None:
             runs = app.governor.runs
             snap = Snapshot("b", "test")
-            await runs.change(
-                run.id, lambda r, now: driving.pause(r, now, owner=W1, fence=1, snapshot=snap, asks=asks)
-            )
+            await runs.change(run.id, lambda r, now: driving.pause(r, now, owner=W1, fence=1, snapshot=snap, asks=asks))
 
         await app.governor.loop.bridge(work())
         await app.governor.decide("run_1.1", Decision.reject("no"), by="alice")
@@ -575,9 +573,7 @@ def test_a_write_whose_answer_was_lost_does_not_undo_the_next_one() -> None:
         await mine.create(driving.start(new_run(), now, owner=W1, lease=30.0), now)
 
         async def cancel() -> None:
-            await other.change(
-                "run_1", lambda run, now: settling.request_cancel(run, now, by="op", reason="stop")
-            )
+            await other.change("run_1", lambda run, now: settling.request_cancel(run, now, by="op", reason="stop"))
 
         def beat(run: Run, now: float) -> Change:
             return driving.renew(run, now, owner=W1, fence=1, lease=30.0)
@@ -1089,9 +1085,7 @@ def test_two_messages_at_once_do_not_drive_one_conversation_twice() -> None:
             return Segment(True, output=1)
 
         app.agent(loop)
-        await asyncio.gather(
-            *(app.governor.run("a", "hi", conversation="c") for _ in range(2)), return_exceptions=True
-        )
+        await asyncio.gather(*(app.governor.run("a", "hi", conversation="c") for _ in range(2)), return_exceptions=True)
         assert most == 1
         await app.governor.close()
 
@@ -1121,7 +1115,8 @@ def test_a_notice_is_delivered_once_by_two_workers() -> None:
         asks = (driving.Ask(app.call("c1"), PAY, ASK, "n1"),)
         await app.governor.loop.bridge(
             app.governor.runs.change(
-                run.id, lambda r, now: driving.pause(r, now, owner=W1, fence=1, snapshot=Snapshot("b", "test"), asks=asks)
+                run.id,
+                lambda r, now: driving.pause(r, now, owner=W1, fence=1, snapshot=Snapshot("b", "test"), asks=asks),
             )
         )
         await asyncio.gather(*(Worker(app.governor).run(once=True) for _ in range(2)))

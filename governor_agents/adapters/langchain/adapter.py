@@ -125,6 +125,8 @@ class LangChainAdapter:
         head = await _head(agent, config)
         if head is not None and head.metadata.get(RUN) == claim.run:
             return await self._drive(agent, None, config, context, options, emit)
+        if input is None:
+            raise SnapshotError(f"the input of run {claim.run} was lost before it became durable; send it again")
         if head is not None and unanswered(messages_of(head.checkpoint["channel_values"])):
             await self._answer_left(agent, config)
         elif isinstance(agent.checkpointer, GovernorSaver):

@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 AGENT = "langchain"
 """The agent's name when neither saver nor graph names one."""
 
-_OPEN = (
-    RunState.QUEUED,
-    RunState.ACTIVE,
-    RunState.WAITING,
-    RunState.READY,
-    RunState.BLOCKED,
-    RunState.DEAD,
-)
-
 
 @dataclass(eq=False, slots=True)
 class Loop:
@@ -121,10 +112,10 @@ class Loops:
         return claim
 
     async def _open(self, loop: Loop, agent: str, requester: str) -> Claim:
-        runs, thread = self._governor.runs, loop.thread
-        for state in _OPEN:
-            for earlier in await runs.select({"conversation": thread, "state": state.value}):
-                await self._supersede(loop, earlier)
+        runs, conversations, thread = self._governor.runs, self._governor.conversations, loop.thread
+        for earlier in await conversations.unfinished(thread):
+            await self._supersede(loop, earlier)
+        seen = await conversations.look(thread)
         n = 1
         while await runs.find(f"{thread}/{n}") is not None:
             n += 1
@@ -141,7 +132,16 @@ class Loops:
             conversation=thread,
         )
         change = driving.start(run, now, owner=this_worker(), lease=self._governor.beats.lease)
-        return Claim.on(await runs.create(change, now))
+        try:
+            run = await runs.create(change, now)
+        except Fenced as error:
+            raise IllegalTransition(f"another message came to thread {thread} at the same moment") from error
+        try:
+            await conversations.take(seen, run)
+        except IllegalTransition:
+            await self._cancel(run, "another message came at the same moment", superseded=False)
+            raise
+        return Claim.on(run)
 
     async def _supersede(self, loop: Loop, run: Run) -> None:
         """End an earlier run of the thread: one that rests, or a loop of this process that stands still."""
@@ -151,11 +151,12 @@ class Loops:
             run = (await self._governor.runs.change(run.id, driving.tick)).run
         if run.state is RunState.ACTIVE and not mine:
             raise IllegalTransition(f"thread {loop.thread} is being driven by run {run.id}; wait for it, or cancel it")
+        await self._cancel(run, "a new message came", superseded=not mine)
+
+    async def _cancel(self, run: Run, reason: str, *, superseded: bool) -> None:
         await self._governor.runs.change(
             run.id,
-            lambda run, now: settling.request_cancel(
-                run, now, by=run.requester, reason="a new message came", superseded=not mine
-            ),
+            lambda run, now: settling.request_cancel(run, now, by=run.requester, reason=reason, superseded=superseded),
         )
 
     def paused(self, thread: str) -> None:

@@ -11,7 +11,8 @@ from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolC
 from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
-from governor_agents.adapters.langchain.gate import Gate, Site, stopping
+from governor_agents.adapters.langchain.attempt import stopping
+from governor_agents.adapters.langchain.gate import Gate
 from governor_agents.adapters.langchain.graphs import messages_of
 from governor_agents.adapters.langchain.messages import Site, informed, place_of
 from governor_agents.core.calls import ToolCall

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
@@ -37,6 +38,7 @@ LINGER = 0.25
 PAGE = 50
 UNANSWERED = 5
 _NEWEST = 10**12
+_MINE = re.compile(r"[0-9a-f]{32}[cw]")
 
 
 class Place(NamedTuple):
@@ -312,7 +314,8 @@ class Threads:
         after = ""
         while page := await self._governor.store.list("thread", self._governor.tenant, where, limit=PAGE, after=after):
             for record in page:
-                yield record
+                if _MINE.match(record.id):  # the kind holds other things of conversations too
+                    yield record
             after = page[-1].id
 
     # -- removing and copying ---------------------------------------------------------------------------------------

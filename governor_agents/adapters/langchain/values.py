@@ -97,7 +97,7 @@ class Values:
         """The value of parsed JSON. Raises `SnapshotError` for anything that `dumps` does not write."""
         try:
             return self._value(plain)
-        except (TypeError, ValueError, KeyError, RecursionError) as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
             raise SnapshotError(f"a stored value is not readable: {type(error).__name__}: {error}") from None
 
     def loads(self, stored: str | bytes) -> Any:
