@@ -21,8 +21,12 @@ REPORT = pytest.StashKey[Report]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("governor-agents benchmarks")
     group.addoption("--json-out", type=Path, help="write everything that was measured into this file, as JSON")
-    group.addoption("--store-dir", type=Path, default=Path(".benchmarks"), help="where the store files lie (a real disk)")
-    group.addoption("--effort", type=float, default=1.0, help="scales the number of rounds; 0.2 is for trying things out")
+    group.addoption(
+        "--store-dir", type=Path, default=Path(".benchmarks"), help="where the store files lie (a real disk)"
+    )
+    group.addoption(
+        "--effort", type=float, default=1.0, help="scales the number of rounds; 0.2 is for trying things out"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

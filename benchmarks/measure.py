@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-
 class Cost(NamedTuple):
     """What one operation took: seconds by the clock, and seconds of a core over all threads of this process.
 

@@ -68,7 +68,9 @@ class Report:
         target, holds = (f"<= {most:g}", spread.median <= most) if most is not None else ("", None)
         self.rows.append(Row(part, what, "x", *spread, target=target, holds=holds, note=note))
 
-    def count(self, part: str, what: str, value: float, unit: str = "", exactly: int | None = None, note: str = "") -> None:
+    def count(
+        self, part: str, what: str, value: float, unit: str = "", exactly: int | None = None, note: str = ""
+    ) -> None:
         """A number that was counted, with what it should be."""
         target, holds = (f"= {exactly}", value == exactly) if exactly is not None else ("", None)
         self.rows.append(Row(part, what, unit, value, target=target, holds=holds, note=note))

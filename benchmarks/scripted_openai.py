@@ -19,7 +19,9 @@ GATED = function_tool(refund, needs_approval=True)
 class ScriptedModel(Model):
     """Asks for the refund, then says that it is done."""
 
-    async def get_response(self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any) -> ModelResponse:
+    async def get_response(
+        self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any
+    ) -> ModelResponse:
         """The next message, from the conversation alone."""
         asked = not isinstance(input, str) and any(item.get("type") == "function_call_output" for item in input)
         return ModelResponse(output=[_words() if asked else _call()], usage=Usage(requests=1), response_id=None)

@@ -98,6 +98,8 @@ async def compare(report: Report, part: str, ways: Sequence[Way], effort: float)
     return samples
 
 
-def target(report: Report, part: str, samples: dict[str, list[Cost]], ours: str, theirs: str, most: float | None) -> None:
+def target(
+    report: Report, part: str, samples: dict[str, list[Cost]], ours: str, theirs: str, most: float | None
+) -> None:
     """The ratio of two ways."""
     report.ratio(part, f"{ours} / {theirs}", ratio(samples, ours, theirs), most)

@@ -305,6 +305,7 @@ class Governor:
 
     async def claim(self, id: str) -> Run:
         """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`."""
+        await self.open()
 
         async def work() -> Run:
             owner, fence = this_worker(), 0

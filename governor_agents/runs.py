@@ -106,8 +106,9 @@ class Runs:
         return record.v, decode_run(record.body)
 
     async def change(self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True) -> Change:
-        """Apply a transition and make it durable; the run in the answer is as it stands then. Whatever ``step`` raises, nothing is written.
+        """Apply a transition and make it durable; the run in the answer is as it stands then.
 
+        Whatever ``step`` raises, nothing is written; when it changes nothing, neither.
         ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old. A
         write that comes after the change's ``not_after`` is not made; the step then decides anew, at the later time.
         Raises `NotFound`.
@@ -124,8 +125,11 @@ class Runs:
                         fresh, (v, run) = True, await self._load(id)
                         continue
                     raise
-                if change.run is run:
+                if change.run is run and fresh:
                     return change
+                if change.run is run:  # nothing to do on an old copy proves nothing
+                    fresh, (v, run) = True, await self._load(id)
+                    continue
                 written, events = chain.append(change.run, change.events, now)
                 record = to_record(written, v)
                 swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
@@ -134,7 +138,7 @@ class Runs:
                     if answer.v == v + 1:
                         self._remember(answer.v, written)
                         return Change(written, change.events)
-                    # Ours stood earlier, its answer was lost, and others have written since: what they made of it counts.
+                    # Ours stood earlier, its answer was lost, and others have written since: what stands now counts.
                     self._known.pop(id, None)
                     return Change((await self._load(id))[1], change.events)
                 fresh, (v, run) = True, await self._load(id)

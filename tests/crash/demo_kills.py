@@ -193,7 +193,8 @@ class Killer:
         killed = False
         for _ in range(STEPS):
             run = await trial.look()
-            self.report.left[_standing(run)] += killed
+            if killed:
+                self.report.left[_standing(run)] += 1
             phase = _next(run)
             if phase is None:
                 break

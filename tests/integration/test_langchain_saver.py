@@ -263,7 +263,7 @@ def test_the_synchronous_methods_do_the_same(tmp_path: Path) -> None:
     saver = GovernorSaver(governor)
     made = graph(saver, "x")
     assert made.invoke({"value": 1}, CONFIG) == {"value": ["x"]}
-    assert [state.values for state in made.get_state_history(CONFIG)][0] == {"value": ["x"]}
+    assert next(state.values for state in made.get_state_history(CONFIG)) == {"value": ["x"]}
     saver.copy_thread("t1", "t2")
     saver.prune(["t1"])
     assert len(list(saver.list(CONFIG))) == 1

@@ -122,7 +122,8 @@ class LangChainAdapter:
         claim = _claim()
         thread = claim.conversation or claim.run
         config = _config(thread, claim, options)
-        head = await _head(agent, config)
+        fresh = claim.fence == 1 and not claim.conversation  # a thread of its own, which nobody has touched yet
+        head = None if fresh else await _head(agent, config)
         if head is not None and head.metadata.get(RUN) == claim.run:
             return await self._drive(agent, None, config, context, options, emit)
         if input is None:

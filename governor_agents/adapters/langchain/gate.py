@@ -91,6 +91,8 @@ class Gate:
         self, claim: Claim, asked: Asked, work: Attempt, call: Callable[[bytes], Awaitable[Any]]
     ) -> Ran:
         guard, loop = self.governor.guard, self.governor.loop
+        if self._waits(claim, asked):
+            return Ran("waits")
         if self._has_closed(claim) and (ran := await loop.bridge(self._over(claim, asked))) is not None:
             return ran
         if asked.composite:
@@ -136,6 +138,8 @@ class Gate:
 
     def _run_claimed(self, claim: Claim, asked: Asked, work: Attempt, call: Callable[[bytes], Any]) -> Ran:
         guard, loop = self.governor.guard, self.governor.loop
+        if self._waits(claim, asked):
+            return Ran("waits")
         if self._has_closed(claim) and (ran := loop.call(self._over(claim, asked))) is not None:
             return ran
         if asked.composite:
@@ -234,6 +238,12 @@ class Gate:
         verdict = self.governor.policies.evaluate(known.as_tool_call(run), asked.tool)
         met = people.votes_meet(known.votes, verdict.stages, known.excluded)
         return known.args if verdict.outcome == "allow" or (verdict.outcome != "deny" and met) else None
+
+    def _waits(self, claim: Claim, asked: Asked) -> bool:
+        """True for a call without any record that people must decide: no need to cross to the governor loop for that."""
+        if claim.stop or asked.call.call_id in claim.known or self._has_closed(claim):
+            return False
+        return self.governor.guard.verdict(claim, asked.call, asked.tool).outcome == "require_approval"
 
     def _has_closed(self, claim: Claim) -> bool:
         run = self.governor.runs.known(claim.run)
