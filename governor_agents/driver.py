@@ -62,6 +62,10 @@ class Driver:
             raise
         except Exception as error:
             return await self._failed(claim, error, raising)
+        return await self.rest(claim, segment, prepared)
+
+    async def rest(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
+        """Write how a stretch came to rest; the run as it then stands. Raises `Fenced`."""
         asks = self._asks(claim, segment)  # in the caller's thread: a policy may do as it likes
         return await self._loop.bridge(self._come_to_rest(claim, segment, prepared, asks))
 

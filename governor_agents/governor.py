@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from governor_agents import plugins
 from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.background import Background
-from governor_agents.claims import LEASE, Heartbeats, this_worker
+from governor_agents.claims import LEASE, Claim, Heartbeats, this_worker
 from governor_agents.conversations import Conversations
 from governor_agents.core import decisions, driving, settling
 from governor_agents.core.calls import Json, freeze
@@ -260,6 +260,12 @@ class Governor:
         captured = await adapter.capture(paused, **where)
         if captured is None:
             return None
+        if captured.fence:
+            standing = await self.get(captured.run)
+            if standing.fence != captured.fence:
+                raise Fenced(f"run {captured.run} went to somebody else before its pause was handed over")
+            prepared = Prepared(adapter, where.get("agent", paused))
+            return await self.driver.rest(Claim.on(standing), captured.segment, prepared)
         run = Run(
             tenant=self.tenant,
             id=captured.run or run_id(),

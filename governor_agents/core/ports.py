@@ -198,12 +198,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A pause of the user's own loop, ready to become a record. ``agent`` is the root agent's name."""
+    """A pause of the user's own loop, ready to become a record. ``agent`` is the root agent's name.
+
+    ``run`` and ``fence`` name the claim of a run that has a record already (a thread of our LangGraph saver).
+    """
 
     agent: str
     segment: Segment
     conversation: str = ""
     run: str = ""
+    fence: int = 0
 
 
 @runtime_checkable

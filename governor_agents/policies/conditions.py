@@ -5,9 +5,10 @@ An expression sees ``call.args``, ``call.tool``, ``call.agent``, ``call.requeste
 there are refused when the expression is compiled.
 
 What the engine decides: integers and floats compare and equal across kinds (``50 <= 50.0``; an integer beyond 2^53 is
-rounded for that), but do not add (``x + 1`` fails for a float; write ``double(x) + 1.0``). Values of different types are unequal without an error
-(``"50" == 50`` is false), ordering them is an error. ``has(call.args.x)`` is true for null. ``&&`` and ``||`` let a
-side decide that needs no error. ``size`` of a text counts UTF-8 bytes. Regular expressions take linear time.
+rounded for that), but do not add (``x + 1`` fails for a float; write ``double(x) + 1.0``). Values of different types
+are unequal without an error (``"50" == 50`` is false), ordering them is an error. ``has(call.args.x)`` is true for
+null. ``&&`` and ``||`` let a side decide that needs no error. ``size`` of a text counts UTF-8 bytes. Regular
+expressions take linear time.
 
 What is closed here: integers from 2^63 up (the engine would round them to floats), missing keys, results that are not
 booleans, arguments that are too large or would make the expression take longer than `MAX_MICROSECONDS`. The engine

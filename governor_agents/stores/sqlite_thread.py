@@ -149,7 +149,16 @@ class DatabaseThread:
             connection.execute(SQL["raise_floor"], {"now": self._time.highest})
         with contextlib.suppress(sqlite3.Error):
             connection.close()
-        self._post([_Outcome(self.closed)], changed=True)
+        self._stopped = True
+        self._post([*self._left_over(), _Outcome(self.closed)], changed=True)
+
+    def _left_over(self) -> list[_Outcome]:
+        """Should the thread ever break, whoever waits for it is told."""
+        outcomes = []
+        while not self._queue.empty():
+            if job := self._queue.get():
+                outcomes.append(_Outcome(job.future, error=StoreError(f"{self._place.url} is not open")))
+        return outcomes
 
     def _post(self, outcomes: list[_Outcome], changed: bool = False) -> None:
         def deliver() -> None:
@@ -229,7 +238,7 @@ class DatabaseThread:
                 connection.execute(SQL["raise_floor"], {"now": now})
             connection.execute("COMMIT" if changed else "ROLLBACK")
         except Exception as error:
-            if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # there may be none any more, or the disk is gone
                 connection.execute("ROLLBACK")
             return [_Outcome(job.future, error=_told(error, self._place.path)) for job in jobs], False
         return [_Outcome(future, answer and answer.answer, error) for future, answer, error in outcomes], changed
@@ -246,7 +255,8 @@ class DatabaseThread:
         with contextlib.suppress(sqlite3.Error):  # somebody else is at it, or reads for long: another time, then
             connection.execute("PRAGMA busy_timeout = 100")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.execute("PRAGMA busy_timeout = 0")
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA busy_timeout = 0")
 
     def _file(self) -> tuple[int, int] | None:
         try:

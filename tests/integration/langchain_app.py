@@ -47,7 +47,7 @@ class Scripted(BaseChatModel):
     """Answers by how many turns the history holds, so it goes on in any process; every call id is fresh."""
 
     turns: list[Any]
-    seen: list[Any] = []
+    seen: list[Any] = []  # noqa: RUF012  a field: each model gets its own
 
     @property
     def _llm_type(self) -> str:
@@ -155,6 +155,49 @@ class App:
         for approval, decision in zip(run.approvals, decisions, strict=True):
             run = await self.governor.decide(approval.id, decision, by=by)
         return run
+
+
+def sync_note(ledger: Ledger) -> BaseTool:
+    @tool
+    def note(text: str) -> str:
+        """Write a note."""
+        ledger.write(f"note {text}")
+        return f"noted {text}"
+
+    return note
+
+
+def supervisor(
+    inner_turns: list[Any], make: Callable[[Any, Ledger], BaseTool], *, governed: bool = True, **options: Any
+) -> Callable[[App], Any]:
+    """An agent with one tool that runs another agent."""
+
+    def build(app: App) -> Any:
+        inner = create_agent(
+            Scripted(turns=inner_turns),
+            tools=[*make_tools(app.ledger)[:1], sync_note(app.ledger)],
+            middleware=[GovernorMiddleware(app.governor)] if governed else [],
+            **options,
+        )
+        return create_agent(
+            app.model,
+            tools=[*app.tools, make(inner, app.ledger)],
+            middleware=[GovernorMiddleware(app.governor)],
+            checkpointer=app.saver,
+        )
+
+    return build
+
+
+def async_expert(inner: Any, ledger: Ledger, name: str = "expert") -> BaseTool:
+    @tool(name)
+    async def expert(question: str) -> str:
+        """Ask the expert."""
+        ledger.write(f"asked {question}")
+        out = await inner.ainvoke({"messages": [("user", question)]})
+        return out["messages"][-1].text
+
+    return expert
 
 
 async def work(store: str, ledger: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs a snippet of the README without a provider: ``readme_model.py app.py``, or ``readme_model.py cli WORDS ...``.
+"""Runs a snippet of the README without a provider: ``readme_model.py app.py``, or ``readme_model.py worker app:governor``.
 
 What stands in the snippet stays as it is; only where the frameworks turn the name of a model into a client, a scripted
 model is put in its place. It asks for a refund of 120, and then repeats what it was told.
@@ -69,15 +69,14 @@ def main() -> None:
         patch_openai_agents()
     if "from langchain" in text:
         patch_langchain()
-    what, *words = sys.argv[1:]
-    if what == "cli":
+    del sys.argv[0]
+    if sys.argv[0] == "worker":
         from governor_agents.cli import main as cli
 
-        sys.argv = ["governor-agents", *words]
+        sys.argv.insert(0, "governor-agents")
         cli()
     else:
-        sys.argv = [what]
-        runpy.run_path(what, run_name="__main__")
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Agents inside tools and inside nodes: their calls reach people too, and nothing around them runs twice."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from governor_agents.adapters.langchain import GovernorMiddleware
 from governor_agents.adapters.langchain.graphs import graphs_of
 from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError, UngovernedTool
-from tests.integration.langchain_app import App, Ledger, Scripted, make_tools
+from tests.integration.langchain_app import App, Ledger, Scripted, async_expert, make_tools, supervisor
 
 pytestmark = pytest.mark.anyio
 
@@ -27,49 +26,6 @@ def store(tmp_path: Path) -> str:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
-
-
-def sync_note(ledger: Ledger) -> BaseTool:
-    @tool
-    def note(text: str) -> str:
-        """Write a note."""
-        ledger.write(f"note {text}")
-        return f"noted {text}"
-
-    return note
-
-
-def supervisor(
-    inner_turns: list[Any], make: Callable[[Any, Ledger], BaseTool], *, governed: bool = True, **options: Any
-) -> Callable[[App], Any]:
-    """An agent with one tool that runs another agent."""
-
-    def build(app: App) -> Any:
-        inner = create_agent(
-            Scripted(turns=inner_turns),
-            tools=[*make_tools(app.ledger)[:1], sync_note(app.ledger)],
-            middleware=[GovernorMiddleware(app.governor)] if governed else [],
-            **options,
-        )
-        return create_agent(
-            app.model,
-            tools=[*app.tools, make(inner, app.ledger)],
-            middleware=[GovernorMiddleware(app.governor)],
-            checkpointer=app.saver,
-        )
-
-    return build
-
-
-def async_expert(inner: Any, ledger: Ledger, name: str = "expert") -> BaseTool:
-    @tool(name)
-    async def expert(question: str) -> str:
-        """Ask the expert."""
-        ledger.write(f"asked {question}")
-        out = await inner.ainvoke({"messages": [("user", question)]})
-        return out["messages"][-1].text
-
-    return expert
 
 
 def sync_expert(inner: Any, ledger: Ledger) -> BaseTool:

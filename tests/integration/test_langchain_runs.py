@@ -1,5 +1,6 @@
 """Durable runs of LangChain agents: what people decide is what happens, in whichever process the run goes on."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -94,7 +95,8 @@ async def test_a_real_second_process_resumes(tmp_path: Path, ledger: Ledger) -> 
     run = await app.decide(await app.governor.run("support", "go"), Decision.approve())
     await app.governor.close()
     root = str(PROGRAM.parents[2])
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         [sys.executable, str(PROGRAM), store, str(ledger.path)],
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,

@@ -224,7 +224,7 @@ async def test_a_run_that_died_before_its_first_pause_goes_on_with_the_same_call
         """Dies when its sibling is done."""
         claim = current_claim()
         assert claim is not None
-        while len((await app.governor.get(claim.run)).having(CallState.SUCCEEDED)) < 2:
+        while len((await app.governor.get(claim.run)).having(CallState.SUCCEEDED)) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
         if not lives:
             raise Died

@@ -354,7 +354,7 @@ async def test_a_write_that_waits_becomes_durable_by_itself(governor: Governor, 
     config: Any = {"configurable": {"thread_id": "t1", "checkpoint_ns": "", "checkpoint_id": "1f0", "__pregel_x": 1}}
     await saver.aput_writes(config, [("value", 1)], "task")
     shared = saver.threads
-    while shared.unsettled("t1"):
+    while shared.unsettled("t1"):  # noqa: ASYNC110
         await asyncio.sleep(0)
     await governor.loop.bridge(shared.flush(Place("t1", "")))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime, tools_condition
 
@@ -81,6 +81,36 @@ def test_a_governed_tool_looks_like_the_tool(ledger: Ledger) -> None:
     assert (governed.name, governed.description, governed.args) == (pay.name, pay.description, pay.args)
     assert governed.tool_call_schema.model_json_schema() == pay.tool_call_schema.model_json_schema()
     assert govern_tool(governed, app.governor) is governed
+
+
+class Lend(BaseTool):
+    """A tool as a class, without a declared schema."""
+
+    name: str = "ask_lend"
+    description: str = "Lend."
+
+    def _run(self, amount: int, state: Annotated[Any, InjectedState]) -> str:
+        return f"lent {amount}, {len(state['messages'])} messages"
+
+
+REMOTE = StructuredTool(
+    name="ask_remote",
+    description="A tool whose parameters are a JSON schema, as of an MCP server.",
+    args_schema={"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]},
+    func=lambda **given: f"remote {given['amount']}",
+)
+
+
+async def test_tools_of_every_kind_are_governed(store: str, ledger: Ledger) -> None:
+    turns = [[("ask_lend", {"amount": 3})], [("ask_remote", {"amount": 4})]]
+    for build in (plain_graph, App.plain):
+        app = App("memory://", ledger, turns, tools=[Lend(), REMOTE], build=build)
+        run = await app.governor.run("support", "go")
+        for amount in (3, 4):
+            assert run.approvals[0].arguments == {"amount": amount}
+            await app.decide(run, Decision.approve())
+            run = await app.governor.resume(run.id)
+        assert [message.text for message in app.model.results] == ["lent 3, 2 messages", "remote 4"]
 
 
 # -- in a plain graph --------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+# The notebook is executed once for all tests that look at it, so they run in one worker.
+pytestmark = [pytest.mark.xdist_group("notebook"), pytest.mark.timeout(300)]
+
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "quickstart.ipynb"
 
 

@@ -195,7 +195,7 @@ ASK = RULE + "    then: require_approval\n"
         (ASK + "    stages: [{within: 8h}]", 7, "a stage has no 'approvers'"),
         (ASK + "    stages: []", 7, "stages: must name at least one"),
         (ASK + "    approvers: [a@x.com]\n    stages: [{approvers: [a@x.com]}]", 4, "give either stages, or approvers and quorum"),
-        (ASK + "    deadline: 4h\n    stages: [{approvers: [a@x.com], within: 8h}, {approvers: [b@x.com]}]", 4, "its last stage would be asked after 28800 s"),
+        (ASK + "    deadline: 8h\n    stages: [{approvers: [a@x.com], within: 8h}, {approvers: [b@x.com]}]", 4, "its last stage would be asked after 28800 s"),
         (RULE + "    then: allow\n    when: call.args.x <=", 7, "when: not a valid CEL expression"),
         (RULE + "    then: allow\n    when: cal.args.x <= 1", 7, "when: unknown name 'cal' in the condition; did you mean 'call'?"),
         (RULE + "    then: allow\n    when: true", 7, "when: a condition is a CEL expression written as text, not True"),

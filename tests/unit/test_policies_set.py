@@ -240,6 +240,9 @@ def test_policies_are_named_by_what_they_are() -> None:
     def two(limit: int, call: ToolCall) -> Verdict:
         return deny()
 
+    named = Threshold()
+    named.name = "limits"  # type: ignore[attr-defined]
+    assert PolicySet([named]).evaluate(CALL).policy == "limits"
     assert isinstance(Threshold(), Policy)
     verdict = PolicySet([Threshold()]).evaluate(CALL)
     assert (verdict.policy, verdict.version) == (f"{__name__}.Threshold", "v7")
@@ -282,6 +285,9 @@ rules:
     assert found[0].why == "tool is none of other" and found[1].why == "agent is none of sales"
     assert found[2].where == "g.yaml:6" and found[2].why == "call.args.amount > 9 is false"
     assert "missing" in found[3].why and found[3].outcome == "require_approval"
+    money = PolicySet([Rule("m", "pay", "deny", when="tool.effect == 'money'")])
+    assert money.explain(CALL)[0].result == "not matched"
+    assert money.explain(CALL, Tool("pay", effect="money"))[0].result == "matched"
     assert [(one.result, one.outcome) for one in found[6:]] == [("matched", "deny"), ("abstained", None)]
 
 

@@ -247,7 +247,7 @@ class LangChainAdapter:
             pending = tuple(evolve(call, agent=name, conversation=thread) for call in segment.pending)
             return Captured(name, evolve(segment, pending=pending), conversation=thread)
         self.loops.forget(thread)
-        return Captured(claim.agent, segment, conversation=thread, run=claim.run)
+        return Captured(claim.agent, segment, conversation=thread, run=claim.run, fence=claim.fence)
 
     async def close(self, agent: Any, snapshot: bytes, calls: Sequence[Call]) -> None:
         """Give the calls that a superseded run left behind an answer in the thread's history."""

@@ -214,7 +214,8 @@ class Gate:
             if _ours(_config()) and not (asked.tool.read_only or asked.composite):
                 thread = asked.call.conversation
                 raise ConfigError(
-                    f"thread {thread} is resumed by hand: {asked.call.tool} might run twice. Resume its run"
+                    f"thread {thread} has no open run, so {asked.call.tool} might run twice: it is resumed by hand "
+                    "(use governor.resume), or saved only at its end (durability='exit')"
                 )
             return None
         if verdict.outcome == "deny":
@@ -240,7 +241,7 @@ class Gate:
         return known.args if verdict.outcome == "allow" or (verdict.outcome != "deny" and met) else None
 
     def _waits(self, claim: Claim, asked: Asked) -> bool:
-        """True for a call without any record that people must decide: no need to cross to the governor loop for that."""
+        """True for a call without any record that people must decide: known without crossing to the governor loop."""
         if claim.stop or asked.call.call_id in claim.known or self._has_closed(claim):
             return False
         return self.governor.guard.verdict(claim, asked.call, asked.tool).outcome == "require_approval"

@@ -81,7 +81,8 @@ def govern_tool(tool: BaseTool, governor: Governor) -> BaseTool:
     """The tool under governance: see `GovernedTool`. Governing one twice changes nothing."""
     if isinstance(tool, GovernedTool):
         return tool
-    kept = ("name", "description", "args_schema", "return_direct", "tags", "metadata", "response_format", "extras")
-    governed = GovernedTool(governed_tool=tool, **{name: getattr(tool, name) for name in kept if hasattr(tool, name)})
+    kept = ("name", "description", "return_direct", "tags", "metadata", "response_format", "extras")
+    same = {name: getattr(tool, name) for name in kept if hasattr(tool, name)}
+    governed = GovernedTool(governed_tool=tool, args_schema=tool.args_schema or tool.get_input_schema(), **same)
     governed._gate = Gate(governor)
     return governed
