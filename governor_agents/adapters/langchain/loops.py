@@ -21,7 +21,7 @@ from governor_agents.claims import Claim, this_worker
 from governor_agents.core import driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import Fenced, GovernorError, IllegalTransition, NotFound
+from governor_agents.errors import Fenced, IllegalTransition, NotFound
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -66,24 +66,14 @@ class Loops:
         if loop is None:
             return None
         opened: asyncio.Future[Claim] = asyncio.wrap_future(loop.opened)
-        try:
-            return await opened
-        except GovernorError:
-            self._leave(loop, loop.before)
-            raise
+        return await opened
 
     def claimed_sync(self, thread: str, patience: float) -> Claim | None:
         """The same from a thread of a synchronous graph, which may be faster than the one that saves the input."""
         with self._changed:
             self._changed.wait_for(lambda: thread in self._loops, patience)
         loop = self._loops.get(thread)
-        if loop is None:
-            return None
-        try:
-            return loop.opened.result()
-        except GovernorError:
-            self._leave(loop, loop.before)
-            raise
+        return None if loop is None else loop.opened.result()
 
     # -- a loop's life ----------------------------------------------------------------------------------------------
 
@@ -104,7 +94,7 @@ class Loops:
         """
         try:
             claim = await self._open(loop, agent, requester)
-        except BaseException as error:  # the loop goes on for a moment: its first tool is told, and stops it
+        except BaseException as error:  # the loop goes on for a moment: its first tool hears of it, and stops it
             loop.opened.set_exception(error)
             raise
         loop.before = None
@@ -169,14 +159,12 @@ class Loops:
         """The run is no longer driven by a loop of this process."""
         loop = self._loops.get(thread)
         if loop is not None:
-            self._leave(loop, None)
+            self._leave(loop)
 
-    def _leave(self, loop: Loop, before: Loop | None) -> None:
+    def _leave(self, loop: Loop) -> None:
         with self._changed:
             if self._loops.get(loop.thread) is loop:
                 del self._loops[loop.thread]
-                if before is not None:
-                    self._loops[loop.thread] = before
 
     async def finish(self, thread: str, *, output: Json = None, error: str = "") -> None:
         """The loop on this thread has ended. On the governor loop."""
@@ -202,7 +190,7 @@ class Loops:
         except (Fenced, IllegalTransition, NotFound):
             claim.stop = "the loop has ended"  # the lease's end says what became of the run
         else:
-            self._leave(loop, None)
+            self._leave(loop)
 
 
 def has_ended(checkpoint: Mapping[str, Any]) -> bool:

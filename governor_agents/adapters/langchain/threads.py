@@ -25,7 +25,7 @@ from governor_agents.claims import Claim
 from governor_agents.core import driving
 from governor_agents.core.calls import Json, freeze, sha256
 from governor_agents.core.ports import Record
-from governor_agents.errors import Fenced, NotFound, StoreError, StoreTooNew, StoreUnavailable
+from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError, StoreTooNew, StoreUnavailable
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -201,7 +201,7 @@ class Threads:
         buffer.lingers = False
         try:
             await self.flush(place)
-        except (Fenced, StoreError) as error:
+        except GovernorError as error:
             log.warning("thread %s: %s", place.thread, error)
 
     async def _check(self, place: Place, entries: Sequence[Entry]) -> None:
