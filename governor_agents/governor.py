@@ -33,7 +33,7 @@ from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
 from governor_agents.nonces import nonce, run_id
-from governor_agents.policies import PolicySet
+from governor_agents.policies import PolicySet, person_id
 from governor_agents.runs import Runs, blob
 from governor_agents.stores import default_url, open_store
 from governor_agents.streaming import Streamed
@@ -197,7 +197,7 @@ class Governor:
             id=run_id(),
             agent=agent,
             adapter=adapter,
-            requester=requester or f"service:{agent}",
+            requester=person_id(requester) if requester else f"service:{agent}",
             state=RunState.QUEUED,
             created=0.0,
             env=self.env,
@@ -271,7 +271,7 @@ class Governor:
             id=captured.run or run_id(),
             agent=captured.agent,
             adapter=adapter.name,
-            requester=where.get("requester", "") or f"service:{captured.agent}",
+            requester=person_id(where["requester"]) if where.get("requester") else f"service:{captured.agent}",
             state=RunState.ACTIVE,
             created=0.0,
             env=self.env,
@@ -342,12 +342,13 @@ class Governor:
         approval = await self.approval(id)
         call = approval.call
         if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
-            return decisions.after_the_fact(approval.run, call, decision, by).run
+            return decisions.after_the_fact(approval.run, call, decision, person_id(by)).run
         verdict = None
         if decision.args is not None:
             edited = call.as_tool_call(approval.run).with_args(decision.args)
             verdict = self.policies.evaluate(edited, self.policies.tool(call.tool))
         stamp = nonce()
+        person = person_id(by)
         change = await self.loop.bridge(
             self.runs.change(
                 approval.run.id,
@@ -355,7 +356,7 @@ class Governor:
                     run,
                     call.n,
                     decision,
-                    by=by,
+                    by=person,
                     now=now,
                     digest=call.digest if digest is None else digest,
                     channel=channel,
@@ -410,7 +411,7 @@ class Governor:
         await self.open()
         runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit))
         found = [approval for run in runs for approval in run.approvals]
-        mine = [approval for approval in found if person is None or person in approval.people]
+        mine = [approval for approval in found if person is None or person_id(person) in approval.people]
         return sorted(mine, key=lambda approval: approval.call.created)
 
     inbox_sync = twin(inbox)

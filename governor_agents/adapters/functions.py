@@ -42,6 +42,7 @@ from governor_agents.errors import (
 )
 from governor_agents.guard import Ran
 from governor_agents.nonces import nonce, run_id
+from governor_agents.policies import person_id
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -87,7 +88,7 @@ class Governed:
         self.tool = tool
         self.name = tool.name
         self._function = function
-        self._requester = requester or f"service:{AGENT}"
+        self._requester = person_id(requester) if requester else f"service:{AGENT}"
         self._signature = inspect.signature(function)
         self._async = inspect.iscoroutinefunction(function)
         self.method = next(iter(self._signature.parameters), "") in ("self", "cls")
