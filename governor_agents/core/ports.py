@@ -6,7 +6,8 @@ Rules that bind all of them stand here as prose, because a plug-in written by so
 is compare-and-set. It never looks into a body. All rules live in pure functions over decoded records.
 
 **Every write has an op id.** A store that answers "lost" may have won (the reply was dropped and the driver asked
-again), so it keeps the last `OPS_KEPT` op ids of a record and answers "won" when it meets its own op again.
+again), so it keeps the last `OPS_KEPT` op ids of a record and answers "won" when it meets its own op again. An op that
+is among them is never written a second time, and wins even after ``not_after``.
 
 **Time is the store's.** ``now``, ``due`` and ``not_after`` use the store's clock, so that workers whose own clocks are
 wrong agree. The clock never runs backwards, not even over a restart.
@@ -73,7 +74,7 @@ class Swapped:
     """The answer of a write.
 
     ``won``: the write stands (now, or by this same op earlier). ``current``: the record as it stands when the write
-    lost, None when there is none. ``late``: it lost because ``not_after`` had passed.
+    lost, None when there is none. ``late``: the version was right, but ``not_after`` had passed.
     """
 
     won: bool
@@ -87,7 +88,8 @@ class Store(Protocol):
     """Where records live. All methods are coroutines on one event loop; errors are `StoreError` and its children.
 
     A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
-    survives a crash of any process; when it raises or loses, none of it is there. (A store that cannot put blobs into
+    survives a crash of any process; when it raises or loses, none of it is there. `ValueError` for a kind, index field,
+    id or ``due`` that cannot be, `StoreError` for an event whose seq exists. (A store that cannot put blobs into
     the same unit writes them durably *before* the record.) Records of one tenant are invisible under another.
     """
 
@@ -169,7 +171,8 @@ class Store(Protocol):
     async def wait(self, timeout: float) -> bool:
         """Return True soon after somebody (any process) wrote, False after ``timeout`` seconds. A hint only.
 
-        Writes between two calls of ``wait`` on the same store object must wake the second call at once.
+        Writes between two calls of ``wait`` on the same store object must wake the second call at once. One waiter at a
+        time per object, a second raises `StoreError`; closing the store ends it with False.
         """
         ...
 

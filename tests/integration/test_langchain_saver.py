@@ -287,6 +287,26 @@ async def test_the_order_of_checkpoints_does_not_hang_on_anybodys_clock(governor
     assert found is not None and found.checkpoint["id"] == "1d0"
 
 
+async def test_writes_that_come_before_their_checkpoint_are_found_on_it(governor: Governor) -> None:
+    saver = GovernorSaver(governor)
+    running: Any = {"thread_id": "t1", "checkpoint_ns": "", "__pregel_x": 1}
+    await saver.aput_writes({"configurable": {**running, "checkpoint_id": "1f2"}}, [("value", "early")], "task")
+    for id, parent in (("1f1", None), ("1f2", "1f1"), ("1f3", "1f2")):
+        await saver.aput(
+            {"configurable": {**running, "checkpoint_id": parent}},
+            {"id": id, "channel_values": {}},
+            {"source": "x"},
+            {},
+        )
+        await saver.aput_writes({"configurable": {**running, "checkpoint_id": id}}, [("value", id)], id)
+    found = {each.checkpoint["id"]: each.pending_writes async for each in saver.alist(CONFIG)}
+    assert found == {
+        "1f3": [("1f3", "value", "1f3")],
+        "1f2": [("1f2", "value", "1f2"), ("task", "value", "early")],
+        "1f1": [("1f1", "value", "1f1")],
+    }
+
+
 async def test_two_savers_on_one_store_do_not_lose_each_others_checkpoints(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/governor.db"
     async with Governor([], store=url) as one, Governor([], store=url) as two:

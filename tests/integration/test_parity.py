@@ -1,5 +1,6 @@
 """One policy file, the same calls, two frameworks: the same verdicts, and the same audit trail."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.integration.parity_app import POLICY, TOOLS, Played, conversations, p
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("parity")]
 
 CALLS = 200
-SEED = 20261
+SEED = 20263
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,9 @@ def talks() -> Any:
 
 
 @pytest.fixture(scope="module")
-async def played(tmp_path_factory: pytest.TempPathFactory, talks: Any) -> tuple[Played, Played]:
+def played(tmp_path_factory: pytest.TempPathFactory, talks: Any) -> tuple[Played, Played]:
     """What both frameworks make of them under the same policy."""
-    return await both(tmp_path_factory.mktemp("parity"), talks)
+    return asyncio.run(both(tmp_path_factory.mktemp("parity"), talks))
 
 
 async def both(folder: Path, talks: Any, *, other: str = POLICY) -> tuple[Played, Played]:

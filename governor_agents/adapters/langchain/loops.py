@@ -22,6 +22,7 @@ from governor_agents.core import driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.records import Run, RunState
 from governor_agents.errors import Fenced, IllegalTransition, NotFound
+from governor_agents.policies import person_id
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -115,7 +116,7 @@ class Loops:
             id=f"{thread}/{n}",
             agent=agent,
             adapter="langchain",
-            requester=requester or f"service:{agent}",
+            requester=person_id(requester) if requester else f"service:{agent}",
             state=RunState.ACTIVE,
             created=now,
             env=self._governor.env,

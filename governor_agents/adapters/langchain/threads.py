@@ -221,22 +221,30 @@ class Threads:
                 raise
 
     async def _write(self, place: Place, buffer: _Buffer, entries: Sequence[Saved | Written]) -> None:
-        checkpoints = [entry.to_json() for entry in entries if isinstance(entry, Saved)]
+        """One record for checkpoints and the writes on them and before them; other writes have records of their own.
+
+        Those come first: written twice, after a failure, they are what they were.
+        """
+        checkpoints = [entry for entry in entries if isinstance(entry, Saved)]
+        near = {id for entry in checkpoints for id in (entry.id, entry.parent)}
         writes = [entry for entry in entries if isinstance(entry, Written)]
         op = secrets.token_hex(8)
-        while checkpoints:
-            if buffer.top is None:
-                buffer.top = await self._top(place)
-            buffer.top += 1
-            body = _body(place, checkpoints, [entry.to_json() for entry in writes])
-            if await self._insert(place, f"c{_NEWEST - buffer.top:012d}", body, op):
-                return
-            buffer.top = None  # somebody else wrote there
-        for of in dict.fromkeys(entry.of for entry in writes):
+        for of in dict.fromkeys(entry.of for entry in writes if entry.of not in near):
             body = _body(place, [], [entry.to_json() for entry in writes if entry.of == of])
             n = 1
             while not await self._insert(place, f"w{of}.{n:06d}", body, op):
                 n += 1
+        if not checkpoints:
+            return
+        saved = [entry.to_json() for entry in checkpoints]
+        body = _body(place, saved, [entry.to_json() for entry in writes if entry.of in near])
+        while True:
+            if buffer.top is None:
+                buffer.top = await self._top(place)
+            buffer.top += 1
+            if await self._insert(place, f"c{_NEWEST - buffer.top:012d}", body, op):
+                return
+            buffer.top = None  # somebody else wrote there
 
     async def _insert(self, place: Place, name: str, body: bytes, op: str) -> bool:
         record = Record("thread", self._governor.tenant, place.prefix + name, body, {"conversation": place.thread})

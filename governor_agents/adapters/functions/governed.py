@@ -1,12 +1,4 @@
-"""Plain functions and methods, governed without any agent framework.
-
-A call that needs people becomes a run of one call. Whoever waits for it is its *waiter*, with a lease: while the waiter
-lives, it runs the function itself, in its own process. Once that lease has lapsed, or when nobody waited
-(`Governed.ask`), a worker that knows the function runs it. A method cannot be run elsewhere, its object is gone: such
-a run is BLOCKED.
-
-What this does not do: allowed calls are not journalled; return values that are not plain JSON are recorded as text.
-"""
+"""A governed function, the calls that are made of it, and the handle of one that was not waited for."""
 
 from __future__ import annotations
 
@@ -15,15 +7,15 @@ import contextlib
 import functools
 import inspect
 import logging
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from governor_agents.adapters.functions.arguments import Parameters
 from governor_agents.claims import Claim, held, this_worker
 from governor_agents.core import driving
-from governor_agents.core.calls import Retry, Tool, ToolCall, freeze, sha256, thaw
+from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState, Run, RunState, approval_id, evolve
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import (
@@ -37,7 +29,6 @@ from governor_agents.errors import (
     ConfigError,
     Fenced,
     GovernorError,
-    StoreError,
     WouldBlock,
 )
 from governor_agents.guard import Ran
@@ -82,16 +73,18 @@ class Governed:
     the function raises. A person's answer (`Decision.respond`) is returned in the function's place.
     """
 
-    def __init__(self, governor: Governor, function: Callable[..., Any], tool: Tool, requester: str) -> None:
+    def __init__(
+        self, governor: Governor, function: Callable[..., Any], parameters: Parameters, tool: Tool, requester: str
+    ) -> None:
         functools.update_wrapper(self, function)
         self.governor = governor
         self.tool = tool
         self.name = tool.name
         self._function = function
         self._requester = person_id(requester) if requester else f"service:{AGENT}"
-        self._signature = inspect.signature(function)
+        self._parameters = parameters
         self._async = inspect.iscoroutinefunction(function)
-        self.method = next(iter(self._signature.parameters), "") in ("self", "cls")
+        self.method = parameters.method
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """The method of an object, as with a plain function."""
@@ -124,28 +117,8 @@ class Governed:
     # -- one call ---------------------------------------------------------------------------------------------------
 
     def _freeze(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ToolCall]:
-        """Bind the arguments by signature and freeze them; ``self`` of a method stays outside."""
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentsError(f"{self.name}: {error}") from None
-        bound.apply_defaults()
-        arguments: dict[str, Any] = {}
-        instance = None
-        for at, (name, value) in enumerate(bound.arguments.items()):
-            kind = self._signature.parameters[name].kind
-            if at == 0 and self.method:
-                instance = value
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                if clash := sorted(set(value) & set(arguments)):
-                    raise ArgumentsError(f"{self.name}: two arguments are called {clash[0]!r}")
-                arguments.update(value)
-            else:
-                arguments[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
-        try:
-            frozen = freeze(arguments)
-        except ArgumentsError as error:
-            raise ArgumentsError(f"{self.name}: {error}") from None
+        """The object of a method and the call, frozen here."""
+        instance, frozen = self._parameters.freeze(args, kwargs)
         return instance, ToolCall(
             tool=self.name,
             args=frozen,
@@ -157,24 +130,9 @@ class Governed:
         )
 
     def _apply(self, instance: Any, args: bytes) -> Any:
-        """Call the function with the frozen arguments. Raises `ArgumentsError` when an edit made that impossible."""
-        given = thaw(args)
-        parameters = list(self._signature.parameters.values())[1 if self.method else 0 :]
-        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
-        by_place = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
-        if given.get(rest):  # then those before it must be given by place too
-            by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        positional: list[Any] = [instance] if self.method else []
-        missing = ""
-        for parameter in by_place:
-            if parameter.name not in given:
-                missing = missing or parameter.name
-            elif missing:
-                raise ArgumentsError(f"{self.name}: {missing!r} is missing before {parameter.name!r}")
-            else:
-                positional.append(given.pop(parameter.name))
-        more = given.pop(rest, []) if rest else []
-        return self._function(*positional, *more, **given)
+        """Call the function with the frozen arguments."""
+        positional, named = self._parameters.thaw(instance, args)
+        return self._function(*positional, **named)
 
     def _verdict(self, call: ToolCall) -> Verdict:
         verdict = self.governor.policies.evaluate(call, self.tool)
@@ -387,91 +345,6 @@ class _Bound:
     def ask_sync(self, *args: Any, **kwargs: Any) -> Pending:
         """See `Governed.ask_sync`."""
         return self._governed.ask_sync(self._instance, *args, **kwargs)
-
-
-class Functions:
-    """The register of governed functions of one governor."""
-
-    def __init__(self, governor: Governor) -> None:
-        self._governor = governor
-        self._known: dict[str, Governed] = {}
-        self._kept: weakref.WeakValueDictionary[str, Pending] = weakref.WeakValueDictionary()
-
-    def govern(
-        self,
-        *,
-        name: str = "",
-        requester: str = "",
-        read_only: bool = False,
-        effect: str = "",
-        retry: Retry = "none",
-        **rule: Any,
-    ) -> Callable[[Callable[..., Any]], Governed]:
-        """Decorate a function or method so that the policies decide about each call.
-
-        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``rule``
-        (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
-        the policies. Raises `ConfigError` for a name that is taken.
-        """
-
-        def decorate(function: Callable[..., Any]) -> Governed:
-            called = name or function.__qualname__.rpartition("<locals>.")[2]
-            if called in self._known:
-                raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
-            schema = _schema(function)
-            policies = self._governor.policies
-            tool = policies.tool(called)
-            tool = evolve(
-                tool,
-                read_only=read_only or tool.read_only,
-                effect=effect or tool.effect,
-                retry=retry if retry != "none" else tool.retry,
-                schema_sha256=schema,
-                known=True,
-            )
-            if rule:
-                policies.add_rule(tool=called, name=f"@govern({called})", then="require_approval", **rule)
-            kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed
-            governed = kind(self._governor, function, tool, requester)
-            self._known[called] = governed
-            return governed
-
-        return decorate
-
-    def knows(self, run: Run) -> bool:
-        """True when the function of this run is registered here, and no object in this process waits to run it."""
-        return bool(run.calls) and run.calls[-1].tool in self._known and run.id not in self._kept
-
-    def keep(self, pending: Pending) -> None:
-        """Stay the waiter of a method's call for as long as somebody in this process holds its handle."""
-        self._kept[pending.run] = pending
-        self._governor.loop.spawn(self._keep(pending.run, pending.function))
-
-    async def _keep(self, run: str, function: Governed) -> None:
-        while run in self._kept:
-            await asyncio.sleep(self._governor.beats.lease / 3)
-            with contextlib.suppress(StoreError):
-                if (await function.keep_waiting(await self._governor.runs.get(run))).state.ended:
-                    return
-
-    async def take_over(self, run: Run) -> Run:
-        """Run a decided call in this process. Raises `Fenced`; `ConfigError` for an unknown function."""
-        if not self.knows(run):
-            raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
-        return await self._known[run.calls[-1].tool].take_over(run)
-
-
-def _schema(function: Callable[..., Any]) -> str:
-    """A hash of the parameters that is the same in every process: no addresses of default objects."""
-    parts = []
-    for parameter in inspect.signature(function).parameters.values():
-        given = parameter.default is not parameter.empty
-        plain = isinstance(parameter.default, (str, int, float, bool, type(None)))
-        default = repr(parameter.default) if given and plain else type(parameter.default).__qualname__
-        annotation = parameter.annotation
-        named = annotation if isinstance(annotation, str) else getattr(annotation, "__qualname__", str(annotation))
-        parts.append([parameter.name, parameter.kind.name, named, default if given else ""])
-    return sha256(freeze(parts))
 
 
 def _moved_on(seq: int, run: Run) -> bool:

@@ -1,0 +1,91 @@
+"""The functions that one governor knows, by name, so that a worker finds them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from governor_agents.adapters.functions.arguments import Parameters
+from governor_agents.adapters.functions.governed import Governed, GovernedAsync, Pending
+from governor_agents.core.calls import Retry
+from governor_agents.core.records import Run, evolve
+from governor_agents.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+
+class Functions:
+    """The register of governed functions of one governor."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+        self._known: dict[str, Governed] = {}
+        self._kept: weakref.WeakValueDictionary[str, Pending] = weakref.WeakValueDictionary()
+
+    def govern(
+        self,
+        *,
+        name: str = "",
+        requester: str = "",
+        read_only: bool = False,
+        effect: str = "",
+        retry: Retry = "none",
+        **rule: Any,
+    ) -> Callable[[Callable[..., Any]], Governed]:
+        """Decorate a function or method so that the policies decide about each call.
+
+        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``rule``
+        (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
+        the policies. Raises `ConfigError` for a name that is taken.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Governed:
+            called = name or function.__qualname__.rpartition("<locals>.")[2]
+            if called in self._known:
+                raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
+            parameters = Parameters(called, function)
+            policies = self._governor.policies
+            tool = policies.tool(called)
+            tool = evolve(
+                tool,
+                read_only=read_only or tool.read_only,
+                effect=effect or tool.effect,
+                retry=retry if retry != "none" else tool.retry,
+                schema_sha256=parameters.sha256,
+                known=True,
+            )
+            if rule:
+                policies.add_rule(tool=called, name=f"@govern({called})", then="require_approval", **rule)
+            kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed
+            governed = kind(self._governor, function, parameters, tool, requester)
+            self._known[called] = governed
+            return governed
+
+        return decorate
+
+    def knows(self, run: Run) -> bool:
+        """True when the function of this run is registered here, and no object in this process waits to run it."""
+        return bool(run.calls) and run.calls[-1].tool in self._known and run.id not in self._kept
+
+    def keep(self, pending: Pending) -> None:
+        """Stay the waiter of a method's call for as long as somebody in this process holds its handle."""
+        self._kept[pending.run] = pending
+        self._governor.loop.spawn(self._keep(pending.run, pending.function))
+
+    async def _keep(self, run: str, function: Governed) -> None:
+        while run in self._kept:
+            await asyncio.sleep(self._governor.beats.lease / 3)
+            with contextlib.suppress(StoreError):
+                if (await function.keep_waiting(await self._governor.runs.get(run))).state.ended:
+                    return
+
+    async def take_over(self, run: Run) -> Run:
+        """Run a decided call in this process. Raises `Fenced`; `ConfigError` for an unknown function."""
+        if not self.knows(run):
+            raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
+        return await self._known[run.calls[-1].tool].take_over(run)
