@@ -31,7 +31,7 @@ from typing_extensions import TypedDict
 
 from governor_agents import Decision, Governor
 from governor_agents.adapters.langchain import GovernorSaver
-from governor_agents.adapters.langchain.threads import Place
+from governor_agents.adapters.langchain.entries import Place
 from governor_agents.adapters.langchain.values import StoredError, Values, parse
 from governor_agents.errors import ConfigError, SnapshotError, StoreTooNew
 from governor_agents.stores.sqlite_thread import DatabaseThread

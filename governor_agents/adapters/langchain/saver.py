@@ -25,10 +25,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
+from governor_agents.adapters.langchain.entries import Entry, Found, Place, Saved, Written
 from governor_agents.adapters.langchain.loops import AGENT, Loop, has_ended
 from governor_agents.adapters.langchain.output import answer
-from governor_agents.adapters.langchain.threads import Entry, Found, Place, Saved, Threads, Written
-from governor_agents.adapters.langchain.values import Values
+from governor_agents.adapters.langchain.threads import Threads
+from governor_agents.adapters.langchain.values import Serde, Values
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Json
 from governor_agents.errors import ConfigError, SnapshotError
@@ -77,7 +78,7 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         self.agent = agent
         self.values = Values(types)
         self._primed: dict[str, tuple[Claim, CheckpointTuple | None]] = {}
-        super().__init__(serde=_Serde(self.values))
+        super().__init__(serde=Serde(self.values))
 
     @property
     def shared(self) -> LangChainAdapter:
@@ -363,23 +364,6 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         """Checkpoints, the newest first within each namespace."""
         for found in self.governor.loop.call(self._matching(config, filter or {}, before, limit)):
             yield self._tuple(found)
-
-
-class _Serde:
-    """The serializer's interface, for code that asks a saver for one."""
-
-    def __init__(self, values: Values) -> None:
-        self._values = values
-
-    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """JSON of the closed list of types."""
-        return "governor-json", self._values.dumps(obj).encode("utf-8", "surrogatepass")
-
-    def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """The value; anything that ``dumps_typed`` did not write is refused."""
-        if data[0] != "governor-json":
-            raise SnapshotError(f"a stored value is of the kind {data[0]!r}, which is not read")
-        return self._values.loads(data[1])
 
 
 def _newest(place: Place, metadata: Json, newest: bool) -> bool:

@@ -15,95 +15,30 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from governor_agents.adapters.langchain.entries import Entry, Found, Place, Saved, Written, body_of, lay, parsed
 from governor_agents.adapters.langchain.loops import Loops
-from governor_agents.adapters.langchain.values import parse, text
+from governor_agents.adapters.langchain.values import text
 from governor_agents.claims import Claim
 from governor_agents.core import driving
-from governor_agents.core.calls import Json, freeze, sha256
+from governor_agents.core.calls import Json
 from governor_agents.core.ports import Record
-from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError, StoreTooNew, StoreUnavailable
+from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
 log = logging.getLogger("governor_agents.langchain")
 
-SCHEMA = 1
 LINGER = 0.25
 """Seconds after which a write that waits for the next checkpoint becomes durable by itself."""
 PAGE = 50
 UNANSWERED = 5
 _NEWEST = 10**12
 _MINE = re.compile(r"[0-9a-f]{32}[cw]")
-
-
-class Place(NamedTuple):
-    """A thread and a checkpoint namespace in it (empty for the root graph)."""
-
-    thread: str
-    ns: str
-
-    @property
-    def prefix(self) -> str:
-        """What the ids of its records begin with."""
-        return sha256(freeze([self.thread, self.ns]))[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A checkpoint to be stored; ``checkpoint`` and ``metadata`` are JSON text of `Values`."""
-
-    id: str
-    parent: str
-    checkpoint: str
-    metadata: str
-    initial: bool = False
-
-    def to_json(self) -> str:
-        """Its JSON text."""
-        named = text({"id": self.id, "parent": self.parent})[:-1]
-        return f'{named},"checkpoint":{self.checkpoint},"metadata":{self.metadata}}}'
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a task wrote on a checkpoint: (index, channel, JSON text of `Values`) each."""
-
-    of: str
-    task: str
-    path: str
-    items: tuple[tuple[int, str, str], ...]
-
-    def to_json(self) -> str:
-        """Its JSON text."""
-        items = ",".join(f"[{at},{text(channel)},{value}]" for at, channel, value in self.items)
-        named = text({"of": self.of, "task": self.task, "path": self.path})[:-1]
-        return f'{named},"items":[{items}]}}'
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A stored checkpoint as plain data, and the writes on it by task and index."""
-
-    place: Place
-    id: str
-    parent: str
-    checkpoint: Json
-    metadata: Json
-    writes: dict[tuple[str, int], tuple[str, str, Json]] = field(default_factory=dict)
-    """(task, index) -> (path, channel, value)."""
-
-
-class Entry(NamedTuple):
-    """Something to be stored, and under whose claim: a driver's, or (``own``) that of the loop on the thread."""
-
-    what: Saved | Written
-    claim: Claim | None = None
-    own: bool = False
 
 
 @dataclass(slots=True)
@@ -136,7 +71,7 @@ class Threads:
             buffer.entries.append(entry)
             lingers, buffer.lingers = buffer.lingers, buffer.lingers or isinstance(entry.what, Written)
         if buffer.lingers and not lingers:
-            self._governor.loop.spawn(self._linger(place, buffer))
+            self._start_lingering(place, buffer)
 
     async def add(self, place: Place, entry: Entry) -> None:
         """Store an entry: durable on return. Raises `Fenced`, `StoreError`."""
@@ -196,9 +131,24 @@ class Threads:
                 del self._buffers[oldest]
         return buffer
 
-    async def _linger(self, place: Place, buffer: _Buffer) -> None:
-        await asyncio.sleep(LINGER)
-        buffer.lingers = False
+    def _start_lingering(self, place: Place, buffer: _Buffer) -> None:
+        """Look after the buffer in a while; a timer of the caller's loop wakes no other thread until it must."""
+
+        def fire() -> None:
+            buffer.lingers = False
+            if buffer.entries:
+                self._governor.loop.spawn(self._flush_late(place))
+
+        async def wait() -> None:
+            await asyncio.sleep(LINGER)
+            fire()
+
+        try:
+            asyncio.get_running_loop().call_later(LINGER, fire)
+        except RuntimeError:
+            self._governor.loop.spawn(wait())
+
+    async def _flush_late(self, place: Place) -> None:
         try:
             await self.flush(place)
         except GovernorError as error:
@@ -209,8 +159,8 @@ class Threads:
         claims = {entry.claim for entry in entries}
         if any(entry.own for entry in entries):
             claims.add(await self._loops.claimed(place.thread))
-        for claim in claims:
-            if claim is None:
+        for claim in claims - {None}:
+            if claim is None or await self._holds(claim):
                 continue
             try:
                 run = await self._governor.runs.get(claim.run)
@@ -219,6 +169,13 @@ class Threads:
                 claim.lost = True
                 claim.stop = claim.stop or str(error)
                 raise
+
+    async def _holds(self, claim: Claim) -> bool:
+        """True when what this process wrote last says so: nobody else can take a run before its lease is over."""
+        known = self._governor.runs.known(claim.run)
+        if known is None or known.lease is None or (known.lease.owner, known.fence) != (claim.owner, claim.fence):
+            return False
+        return await self._governor.store.now() < known.lease.until
 
     async def _write(self, place: Place, buffer: _Buffer, entries: Sequence[Saved | Written]) -> None:
         """One record for checkpoints and the writes on them and before them; other writes have records of their own.
@@ -230,14 +187,14 @@ class Threads:
         writes = [entry for entry in entries if isinstance(entry, Written)]
         op = secrets.token_hex(8)
         for of in dict.fromkeys(entry.of for entry in writes if entry.of not in near):
-            body = _body(place, [], [entry.to_json() for entry in writes if entry.of == of])
+            body = body_of(place, [], [entry.to_json() for entry in writes if entry.of == of])
             n = 1
             while not await self._insert(place, f"w{of}.{n:06d}", body, op):
                 n += 1
         if not checkpoints:
             return
         saved = [entry.to_json() for entry in checkpoints]
-        body = _body(place, saved, [entry.to_json() for entry in writes if entry.of in near])
+        body = body_of(place, saved, [entry.to_json() for entry in writes if entry.of in near])
         while True:
             if buffer.top is None:
                 buffer.top = await self._top(place)
@@ -284,14 +241,14 @@ class Threads:
         moved: dict[str, list[Json]] = {}
         while records := await self._page(place.thread, begin, after=after, limit=limit):
             for record in records:
-                body = _parse(record)
+                body = parsed(record)
                 own = {entry["id"] for entry in body["checkpoints"]}
                 for entry in reversed(body["checkpoints"]):
                     found = Found(place, entry["id"], entry["parent"], entry["checkpoint"], entry["metadata"])
                     mine = [written for written in body["writes"] if written["of"] == found.id]
                     between = await self._writes(place, found.id)
                     for written in (*mine, *between, *moved.pop(found.id, ())):
-                        _apply(found, written)
+                        lay(found, written)
                     yield found
                 for written in body["writes"]:
                     if written["of"] not in own:
@@ -304,13 +261,13 @@ class Threads:
         while len(page) == PAGE:
             page = await self._page(place.thread, begin, after=page[-1].id)
             records += page
-        return [written for record in records for written in _parse(record)["writes"] if written["of"] == of]
+        return [written for record in records for written in parsed(record)["writes"] if written["of"] == of]
 
     async def places(self, thread: str | None) -> list[Place]:
         """The places that have checkpoints: of a thread, or all."""
         found: dict[Place, None] = {}
         async for record in self._records(thread):
-            body = _parse(record)
+            body = parsed(record)
             if body["checkpoints"]:
                 found[Place(body["thread"], body["ns"])] = None
         return list(found)
@@ -341,7 +298,7 @@ class Threads:
         gone: dict[Place, set[str]] = {}
         records = [record async for record in self._records(thread)]
         for record in records:
-            body = _parse(record)
+            body = parsed(record)
             place = Place(body["thread"], body["ns"])
             kept: list[Json] = []
             for entry in reversed(body["checkpoints"]):
@@ -353,7 +310,7 @@ class Threads:
             if len(kept) < len(body["checkpoints"]):
                 await self._shrink(record, place, kept, body["writes"])
         for record in records:
-            body = _parse(record)
+            body = parsed(record)
             lost = gone.get(Place(body["thread"], body["ns"]), set())
             if not body["checkpoints"] and all(written["of"] in lost for written in body["writes"]):
                 await self._remove(record)
@@ -363,7 +320,7 @@ class Threads:
             await self._remove(record)
             return
         ids = {entry["id"] for entry in kept}
-        body = _body(place, [text(entry) for entry in kept], [text(w) for w in writes if w["of"] in ids])
+        body = body_of(place, [text(entry) for entry in kept], [text(w) for w in writes if w["of"] in ids])
         changed = Record(record.kind, record.tenant, record.id, body, record.index, record.due, record.v)
         await self._governor.store.swap(changed, op=secrets.token_hex(8))
 
@@ -373,30 +330,9 @@ class Threads:
     async def copy(self, source: str, target: str) -> None:
         """Copy a thread under another id."""
         async for record in self._records(source):
-            body = _parse(record)
+            body = parsed(record)
             place = Place(target, body["ns"])
-            content = _body(
+            content = body_of(
                 place, [text(entry) for entry in body["checkpoints"]], [text(entry) for entry in body["writes"]]
             )
             await self._insert(place, record.id[len(place.prefix) :], content, secrets.token_hex(8))
-
-
-def _body(place: Place, checkpoints: Collection[str], writes: Collection[str]) -> bytes:
-    where = text({"v": SCHEMA, "thread": place.thread, "ns": place.ns})[:-1]
-    whole = f'{where},"checkpoints":[{",".join(checkpoints)}],"writes":[{",".join(writes)}]}}'
-    return whole.encode("utf-8", "surrogatepass")
-
-
-def _parse(record: Record) -> Any:
-    body = parse(record.body)
-    if body["v"] > SCHEMA:
-        raise StoreTooNew(f"a stored thread has schema {body['v']}, this version reads up to {SCHEMA}; upgrade")
-    return body
-
-
-def _apply(found: Found, written: Json) -> None:
-    """Lay writes over those there are: an ordinary one stays as it was first written, a special one is replaced."""
-    for at, channel, value in written["items"]:
-        key = (written["task"], at)
-        if at < 0 or key not in found.writes:
-            found.writes[key] = (written["path"], channel, value)

@@ -214,6 +214,23 @@ class Values:
         raise ValueError(f"unknown kind {name!r} {rest[:1]!r}")
 
 
+class Serde:
+    """The serializer's interface, for code that asks a saver for one."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """JSON of the closed list of types."""
+        return "governor-json", self._values.dumps(obj).encode("utf-8", "surrogatepass")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """The value; anything that ``dumps_typed`` did not write is refused."""
+        if data[0] != "governor-json":
+            raise SnapshotError(f"a stored value is of the kind {data[0]!r}, which is not read")
+        return self._values.loads(data[1])
+
+
 def _revive(kind: type, value: Any) -> Any:
     if issubclass(kind, Enum):
         return kind(value)
