@@ -8,7 +8,7 @@ UV ?= $(shell command -v uv 2>/dev/null)
 ARGS ?=
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-TYPES_FLOOR := 0.9
+TYPES_FLOOR := 0.85
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

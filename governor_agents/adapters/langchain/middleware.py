@@ -41,7 +41,7 @@ class GovernorMiddleware(AgentMiddleware[Any, Any, Any]):
     def __init__(self, governor: Governor, *, composite: Collection[str] = ()) -> None:
         super().__init__()
         self.governor = governor
-        self.gate = Gate(governor, composite)
+        self.gate: Gate = Gate(governor, composite)
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
