@@ -22,10 +22,10 @@ demo: .venv/.demo ## run the main job, for both frameworks: ARGS="--decide rejec
 	@$(BIN)/governor-agents demo --framework all $(ARGS)
 
 test: .venv/.test ## run the whole test suite: ARGS="-k sqlite"
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-lowest: .venv-lowest/.test ## run the test suite on the oldest versions that pyproject.toml allows
-	@$(LOWEST)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(LOWEST)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: .venv/.test ## lint, format, types, import rules, dependencies
 	@$(BIN)/ruff check .

@@ -26,12 +26,21 @@ from governor_agents.runs import Runs
 LEASE = 30.0
 """Seconds a claim lasts without a heartbeat; renewed at a third of it."""
 
-_STARTED = int(time.time() * 1000)
+_started = int(time.time() * 1000)
+
+
+def _born() -> None:
+    """A forked child is a worker of its own, also when it gets the pid of one that is gone."""
+    global _started
+    _started = int(time.time() * 1000)
+
+
+os.register_at_fork(after_in_child=_born)
 
 
 def this_worker() -> str:
     """This process as an owner of claims: host, pid and start, so that a pid used again is somebody else."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_STARTED}"
+    return f"{socket.gethostname()}/{os.getpid()}/{_started}"
 
 
 @dataclass(eq=False, slots=True)

@@ -41,7 +41,12 @@ def mine(governor: Governor, run: Run, now: float) -> bool:
         return False
     if run.waiter and run.waiter.until > now:
         return False
-    return governor.functions.knows(run) if run.single else run.agent in governor.agents
+    if run.single:
+        return governor.functions.knows(run)
+    if run.agent not in governor.agents:
+        return False
+    adapter = run.snapshot.adapter if run.snapshot else run.adapter
+    return not adapter or governor.prepared(run.agent).adapter.name == adapter  # the name may be another framework's
 
 
 async def drive(governor: Governor, run: Run) -> bool:

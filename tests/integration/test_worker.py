@@ -236,6 +236,22 @@ async def test_run_of_an_unknown_agent_is_left_alone(store: str, closing: list[G
     assert (await governor.get(run.id)).status == "queued"
 
 
+async def test_run_of_another_framework_is_left_alone(store: str, closing: list[Governor]) -> None:
+    """An agent of the same name under another framework is another agent: its run stays for a worker that has it."""
+    loop = Loop(pending(), Segment(True, output="never"))
+    governor = governed(store, loop, handlers={"card": Card()})
+    closing.append(governor)
+    run = await governor.run("a", "hello")
+    await governor.loop.bridge(governor.runs.change(run.id, _of_another_framework))
+    await governor.decide(run.approvals[0].id, Decision.approve(), by="local:alice")
+    await Worker(governor).run(once=True)
+    assert (await governor.get(run.id)).status == "ready" and loop.driven == 1
+
+
+def _of_another_framework(run: Any, now: float) -> Change:
+    return Change(evolve(run, snapshot=evolve(run.snapshot, adapter="other")))
+
+
 async def test_expired_approval_goes_on_and_the_model_is_told(store: str, closing: list[Governor]) -> None:
     """Nobody answered: EXPIRED, never approved; the loop goes on."""
     loop = Loop(pending(), Segment(True, output="told"))
