@@ -5,6 +5,7 @@ Beside it, what one writes by hand: the run state's JSON in one SQLite table. On
 """
 
 import asyncio
+import json
 import sqlite3
 from pathlib import Path
 
@@ -35,13 +36,14 @@ async def by_hand(connection: sqlite3.Connection, steps: frozenset[str]) -> None
     note("create")
     paused = await Runner.run(AGENT, QUESTION, run_config=CONFIG)
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("INSERT INTO paused VALUES (?, ?)", (id, paused.to_state().to_string()))
+    text = json.dumps(paused.to_state().to_json())  # half the time and size of the indented `to_string()`
+    connection.execute("INSERT INTO paused VALUES (?, ?)", (id, text))
     connection.execute("COMMIT")
     note("decide")
     note("claim")
     ((text,),) = connection.execute("SELECT state FROM paused WHERE id = ?", (id,)).fetchall()
     agent = support(GATED)
-    state = await RunState.from_string(agent, text)
+    state = await RunState.from_json(agent, json.loads(text))
     for item in state.get_interruptions():
         state.approve(item)
     token = around.set(note)

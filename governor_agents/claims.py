@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,29 +110,33 @@ class Heartbeats:
         self._runs = runs
         self._loop = loop
         self.lease = lease
-        self._beating: dict[Claim, tuple[int, asyncio.Task[None]]] = {}
+        self._lock = threading.Lock()
+        self._users: dict[Claim, int] = {}
+        self._beating: dict[Claim, asyncio.Task[None]] = {}
 
     @contextmanager
     def during(self, claim: Claim) -> Iterator[None]:
-        """Keep the lease alive inside the block. May be entered again, from any thread."""
-        self._loop.spawn(self._begin(claim))
+        """Keep the lease alive inside the block. May be entered again, from any thread; only the first one costs."""
+        with self._lock:  # the loop must hear of beginnings and ends in the order in which they happened
+            self._users[claim] = self._users.get(claim, 0) + 1
+            if self._users[claim] == 1:
+                self._loop.spawn(self._begin(claim))
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):
-                self._loop.spawn(self._end(claim))
+            with self._lock:
+                self._users[claim] -= 1
+                if not self._users[claim]:
+                    del self._users[claim]
+                    with contextlib.suppress(RuntimeError):  # the governor was closed meanwhile
+                        self._loop.spawn(self._end(claim))
 
     async def _begin(self, claim: Claim) -> None:
-        users, task = self._beating.get(claim, (0, None))
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._beat(claim))
-        self._beating[claim] = (users + 1, task)
+        self._beating[claim] = asyncio.get_running_loop().create_task(self._beat(claim))
 
     async def _end(self, claim: Claim) -> None:
-        users, task = self._beating.pop(claim)
-        if users > 1:
-            self._beating[claim] = (users - 1, task)
-        else:
+        task = self._beating.pop(claim, None)
+        if task is not None:
             task.cancel()
 
     async def _beat(self, claim: Claim) -> None:
