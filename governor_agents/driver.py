@@ -16,7 +16,7 @@ from typing import Any
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats, held
 from governor_agents.core import driving
-from governor_agents.core.calls import freeze, thaw
+from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
 from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, SnapshotError
@@ -81,14 +81,18 @@ class Driver:
     async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
         adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
         _refuse_to_repeat(run, adapter)
-        begun = thaw(await self._loop.bridge(self._runs.blob(run.input))) if run.input else {}
-        context = begun.get("context")
-        if run.snapshot is None:
-            return await adapter.start(agent, begun.get("input"), context=context, options=options, emit=emit)
-        if run.snapshot.adapter != adapter.name:
+        if run.snapshot and run.snapshot.adapter != adapter.name:
             raise SnapshotError(f"run {run.id} was paused under {run.snapshot.adapter}, not {adapter.name}")
-        snapshot = await self._loop.bridge(self._runs.blob(run.snapshot.blob))
+        begun, snapshot = await self._loop.bridge(self._contents(run))
+        context = begun.get("context")
+        if snapshot is None:
+            return await adapter.start(agent, begun.get("input"), context=context, options=options, emit=emit)
         return await adapter.resume(agent, snapshot, run.calls, context=context, options=options, emit=emit)
+
+    async def _contents(self, run: Run) -> tuple[dict[str, Json], bytes | None]:
+        """What the run was asked with, and the snapshot it stands on."""
+        begun = thaw(await self._runs.blob(run.input)) if run.input else {}
+        return begun, await self._runs.blob(run.snapshot.blob) if run.snapshot else None
 
     async def _come_to_rest(
         self, claim: Claim, segment: Segment, prepared: Prepared, asks: tuple[driving.Ask, ...]

@@ -322,7 +322,7 @@ class Governor:
                 fence = change.run.fence
                 return change
 
-            run = (await self.runs.change(id, step)).run
+            run = (await self.runs.change(id, step, fresh=False)).run
             if run.state is RunState.ACTIVE and (run.fence != fence or run.lease is None or run.lease.owner != owner):
                 raise Fenced(f"run {id} went to somebody else")
             return run
@@ -363,6 +363,7 @@ class Governor:
                     verdict=verdict,
                     nonce=stamp,
                 ),
+                fresh=False,
             )
         )
         return change.run
@@ -395,12 +396,15 @@ class Governor:
         parts = split_approval_id(id)
         if parts is None:
             raise NotFound(f"no approval {id}: an approval's id is a run's id, a dot and a number")
-        try:
-            run = await self.get(parts[0])
-        except NotFound:
-            raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {self.store.url})") from None
-        call = next((call for call in await self.calls(run.id) if call.n == parts[1] and call.stages), None)
-        if call is None:
+        await self.open()
+        return await self.loop.bridge(self._approval(id, *parts))
+
+    async def _approval(self, id: str, run_id: str, n: int) -> Approval:
+        run = await self.runs.find(run_id)
+        if run is None:
+            raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {self.store.url})")
+        call = run.call(n) or next((call for call in await self.runs.all_calls(run) if call.n == n), None)
+        if call is None or not call.stages:
             raise NotFound(f"no approval {id}: run {run.id} asks nobody under that number")
         return Approval(run, call)
 

@@ -30,6 +30,9 @@ Step = Callable[[Run, float], Change]
 MAX_TRIES = 1000
 """How often a transition is applied anew because somebody else was faster."""
 
+MAX_KEPT = 65_536
+"""Contents up to this many bytes are remembered by the process that wrote or read them."""
+
 UNANSWERED = 5
 """How often a write is sent again, under its op id, when the store did not answer."""
 
@@ -59,6 +62,7 @@ class Runs:
         self.tenant = tenant
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._known: dict[str, tuple[int, Run]] = {}
+        self._contents: dict[str, bytes] = {}
 
     @asynccontextmanager
     async def _alone(self, id: str) -> AsyncIterator[None]:
@@ -88,6 +92,7 @@ class Runs:
         if not answer.won:
             raise Fenced(f"a run {run.id} exists already")
         self._remember(answer.v, run)
+        self._keep(blobs)
         return run
 
     async def get(self, id: str) -> Run:
@@ -96,14 +101,18 @@ class Runs:
 
     async def find(self, id: str) -> Run | None:
         """The run as it stands, or None."""
-        record = await self.store.load("run", self.tenant, id)
-        return None if record is None else decode_run(record.body)
+        try:
+            return (await self._load(id))[1]
+        except NotFound:
+            return None
 
     async def _load(self, id: str) -> tuple[int, Run]:
         record = await self.store.load("run", self.tenant, id)
         if record is None:
             raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
-        return record.v, decode_run(record.body)
+        run = decode_run(record.body)
+        self._remember(record.v, run)
+        return record.v, run
 
     async def change(self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True) -> Change:
         """Apply a transition and make it durable; the run in the answer is as it stands then.
@@ -137,6 +146,7 @@ class Runs:
                 if answer.won:
                     if answer.v == v + 1:
                         self._remember(answer.v, written)
+                        self._keep(blobs)
                         return Change(written, change.events)
                     # Ours stood earlier, its answer was lost, and others have written since: what stands now counts.
                     self._known.pop(id, None)
@@ -189,12 +199,23 @@ class Runs:
 
     async def blob(self, id: str) -> bytes:
         """Content by its digest, checked. Raises `SnapshotError` when it is missing or changed."""
+        if id in self._contents:
+            return self._contents[id]
         data = await self.store.blob(self.tenant, id)
         if data is None:
             raise SnapshotError(f"the store has lost the content {id[:12]}")
         if sha256(data) != id:
             raise SnapshotError(f"the content {id[:12]} was changed in the store")
+        self._keep((Blob(id, data),))
         return data
+
+    def _keep(self, blobs: Sequence[Blob]) -> None:
+        """Remember a few small contents: what one process writes it often reads next. Content never changes."""
+        for made in blobs:
+            if len(made.data) <= MAX_KEPT:
+                self._contents[made.id] = made.data
+                if len(self._contents) > 64:
+                    del self._contents[next(iter(self._contents))]
 
     async def all_calls(self, run: Run) -> tuple[Call, ...]:
         """Every call of a run, those of closed generations too, by number."""
