@@ -202,8 +202,19 @@ async def test_nobody_waiting_costs_nothing(store: SQLiteStore, monkeypatch: pyt
 # The thread
 
 
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier() -> None:
+    """The stores that other tests of this process left open are not ours to count."""
+    _earlier.clear()
+    _earlier.update(threading.enumerate())
+
+
 def threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name.startswith("governor-store")]
+    """The threads of the stores that this test opened."""
+    return [each for each in threading.enumerate() if each.name.startswith("governor-store") and each not in _earlier]
 
 
 async def test_writes_of_the_same_moment_share_a_commit(store: SQLiteStore) -> None:

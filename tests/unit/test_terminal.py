@@ -141,11 +141,19 @@ def test_edit_goes_back_on_nothing() -> None:
     assert asked("edit\n\nreject\n\n")[0] == Decision.reject()
 
 
+# A test run in the background may have SIGINT ignored, which a child inherits; at a terminal it is not.
+ON_A_TERMINAL = """
+import fcntl, signal, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
 def in_pty(program: str, said: list[tuple[str, str]], **environment: str) -> str:
     """Run Python on a terminal of its own; answer each prompt; everything that was shown there."""
     child, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" + program],
+        [sys.executable, "-c", ON_A_TERMINAL + program],
         start_new_session=True,
         stdin=terminal,
         stdout=terminal,
