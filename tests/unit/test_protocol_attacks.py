@@ -771,16 +771,18 @@ def test_a_function_that_an_operator_says_happened_is_not_in_doubt() -> None:
 
     async def main() -> None:
         app = App()
+        began = asyncio.Event()
 
         @app.governor.govern(approvers=["alice"])
         async def transfer() -> str:
+            began.set()
             await asyncio.sleep(60)
             return "ok"
 
         pending = await transfer.ask()  # type: ignore[attr-defined]
         await app.governor.decide(pending.approval, Decision.approve(), by="alice")
         collecting = asyncio.create_task(pending.result())
-        await app.governor.wait(pending.run, timeout=5, until=lambda run: bool(run.having(CallState.EXECUTING)))
+        await began.wait()
         collecting.cancel()
         await asyncio.gather(collecting, return_exceptions=True)
         app.clock.move(60.0)
