@@ -1,7 +1,7 @@
 """(d) From a decision in this process to the start of the tool in a worker's process, over one SQLite file.
 
 The worker is the real one, with its defaults. It waits when the decision comes, as it would after hours. Decisions come
-at random moments, so that they meet every phase of the worker's polling. Then it is left alone, and what it uses is read.
+at random moments, so that they meet every phase of the worker's polling. Then it is left alone, and its use is read.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def measure(report: Report, place: Path, effort: float) -> None:
         report.limit("d", "decision given to tool start, p95", percentile(given, 95) * 1e3, "ms", 150.0)
         report.count("d", "decision given to tool start, slowest", max(given) * 1e3, "ms", note=f"of {len(given)}")
         report.time("d", "decision durable to tool start", Spread.of(durable))
-        if Path("/proc/self/stat").exists():
+        if Path("/proc/self/stat").exists():  # noqa: ASYNC240 - a look at the machine, once
             share = await idle(process, IDLE * effort)
             report.limit("d", "idle worker", share * 100, "% of a core", 1.0)
 

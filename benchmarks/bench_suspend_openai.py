@@ -1,7 +1,7 @@
 """(c) One gated call on the OpenAI Agents SDK: run, pause, decide, resume with a fresh agent, end.
 
 Beside it, what one writes by hand: the run state's JSON in one SQLite table. Once as simple as it gets, with one commit
-(a crash anywhere else loses the run, or runs the tool twice), and once with as many commits as ours, at the same places.
+(a crash anywhere else loses the run, or runs the tool twice), and once with as many commits as ours, where ours are.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ def percentile(samples: Sequence[float], percent: int) -> float:
 
 
 def waited_for_cores() -> float:
-    """Seconds, since the machine started, in which something was ready to run and had no core; 0.0 where nobody says."""
+    """Seconds since the machine started in which something was ready to run and had no core; 0.0 where unknown."""
     try:
         first = Path("/proc/pressure/cpu").read_text("utf-8").splitlines()[0]
     except (OSError, IndexError):
@@ -112,7 +112,7 @@ def waited_for_cores() -> float:
     return int(first.rpartition("total=")[2]) / 1e6
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 def real_directory(parent: Path) -> tempfile.TemporaryDirectory[str]:
@@ -144,7 +144,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-# -- commits -------------------------------------------------------------------------------------------------------------
+# -- commits ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Written:
 class Log:
     """Reads the write-ahead log of a SQLite database: the one witness of commits that no party can talk round.
 
-    A frame of the log is a page; the last frame of a transaction holds the size of the database, every other one a zero.
+    A frame of the log is a page; the last frame of a transaction holds the size of the database, others a zero.
     Looked at as a file, beside the connections that write it; nothing is locked.
     """
 

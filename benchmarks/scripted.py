@@ -1,4 +1,4 @@
-"""The agent of the benchmarks: one gated call, then words. The loops are the frameworks' own, only the model is scripted."""
+"""The agent of the benchmarks: one gated call, then words. Real loops of the frameworks, only the model is scripted."""
 
 from __future__ import annotations
 

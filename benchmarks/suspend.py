@@ -29,7 +29,7 @@ NAMES = {
 
 
 class NamingStore(SQLiteStore):
-    """Our store, with a list of the durable writes it was asked for: what each is called, and the bytes of its parts."""
+    """Our store, with a list of the durable writes it was asked for: the name of each, and the bytes of its parts."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +84,7 @@ class Governor:
         self._handlers: dict[str, Handler] = dict(handlers or {})
         self._adapters: dict[str, Adapter] = {}
         self._prepared: dict[str, Prepared] = {}
+        self._suspended: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._opened = False
 
     @classmethod
@@ -251,15 +254,21 @@ class Governor:
     async def suspend(self, paused: Any, /, **where: Any) -> Run | None:
         """Hand over a pause of your own loop (``Runner.run``, ``graph.invoke``); None when nothing waits.
 
-        ``where`` is what the framework does not say itself: for LangGraph ``agent=`` (the graph) and ``config=``.
+        ``where`` is what the framework does not say itself: for LangGraph ``agent=`` (the graph) and ``config=``; for
+        any ``name=``, under which the agent is registered for workers, and ``requester=``. The same result handed over
+        twice is one run.
         Raises `SnapshotError` when the pause cannot be stored.
         """
         await self.open()
         name = plugins.adapter_name(where.get("agent", paused))
         adapter = self.adapter(name)
+        if (earlier := self._suspended.get(id(paused))) is not None and earlier[0]() is paused:
+            return await self.get(earlier[1])
         captured = await adapter.capture(paused, **where)
         if captured is None:
             return None
+        if where.get("name"):
+            captured = evolve(captured, agent=where["name"])
         if captured.fence:
             standing = await self.get(captured.run)
             if standing.fence != captured.fence:
@@ -281,7 +290,11 @@ class Governor:
         for call in captured.segment.pending:
             call, tool = evolve(call, run=run.id, requester=run.requester), self.policies.tool(call.tool)
             asks.append(driving.Ask(call, tool, self.policies.evaluate(call, tool), nonce()))
-        return await self.loop.bridge(self._store_pause(adapter, captured, run, tuple(asks)))
+        stored = await self.loop.bridge(self._store_pause(adapter, captured, run, tuple(asks)))
+        with contextlib.suppress(TypeError):  # a plain dict cannot be watched
+            at = id(paused)
+            self._suspended[at] = (weakref.ref(paused, lambda _: self._suspended.pop(at, None)), stored.id)
+        return stored
 
     suspend_sync = twin(suspend)
 

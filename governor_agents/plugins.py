@@ -6,6 +6,7 @@ Instances that the user passes need none of this. A plug-in is imported when it 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -31,6 +32,12 @@ FRAMEWORKS = {
 """Top-level package of an agent's class -> adapter."""
 
 EXTRAS = {"openai_agents": "openai-agents", "langchain": "langchain"}
+
+
+def require(library: str, extra: str) -> None:
+    """Raise `MissingExtra` when an optional library is not there."""
+    if importlib.util.find_spec(library) is None:
+        raise MissingExtra(f"{library} is not installed: pip install 'governor-agents[{extra}]'")
 
 
 def load(group: str, name: str) -> Any:

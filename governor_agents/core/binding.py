@@ -46,9 +46,9 @@ def envelope(run: Run, call: Call) -> dict[str, Any]:
 
 
 def bind(run: Run, call: Call) -> Call:
-    """The call with its digest and fingerprint as they follow from the rest of it."""
+    """The call with its digest, and when people are asked its fingerprint, as they follow from the rest of it."""
     return evolve(
         call,
         digest=sha256(freeze(envelope(run, call))),
-        fingerprint=call.as_tool_call(run).fingerprint,
+        fingerprint=call.as_tool_call(run).fingerprint if call.stages else "",
     )

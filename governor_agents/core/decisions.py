@@ -217,7 +217,11 @@ def _edit(run: Run, call: Call, decision: Decision, vote: Vote, verdict: Verdict
     id = approval_id(run.id, call.n)
     _check_edit(id, decision.args)
     if verdict is None or verdict.outcome == "deny":
-        why = verdict.reason or verdict.code if verdict else "no policy could be asked"
+        why = (
+            verdict.reason or f"{verdict.policy or 'the policies'} ({verdict.code})"
+            if verdict
+            else "none could be asked"
+        )
         raise EditRefused(f"the edited arguments of {id} are denied by policy: {why}")
     fresh = evolve(
         call,

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from governor_agents.core.calls import Retry, ToolCall, thaw
 from governor_agents.core.verdicts import DAY, OnExpire, Stage
+from governor_agents.errors import ArgumentsError
 
 T = TypeVar("T")
 
@@ -109,7 +110,9 @@ class Decision:
 
     @classmethod
     def respond(cls, answer: str, reason: str = "") -> Decision:
-        """Do not run it; the person's answer takes the place of the tool's result."""
+        """Do not run it; the person's answer, a text, takes the place of the tool's result. Raises `ArgumentsError`."""
+        if not isinstance(answer, str):
+            raise ArgumentsError(f"an answer is a text, not a {type(answer).__name__}")
         return cls("respond", reason, answer=answer)
 
 

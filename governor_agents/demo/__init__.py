@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,15 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
     how = "approve" if by_itself else decide
     folder = Path(tempfile.mkdtemp(prefix="governor-agents-demo-"))
     url = store or f"sqlite:///{folder / 'governor.db'}"
-    results = [_one(name, how, url, folder, say) for name in names]
-    say.next_steps(url)
+    results: list[dict[str, Any]] = []
+    try:
+        for name in names:
+            results.append(_one(name, how, url, folder, say))
+    except KeyboardInterrupt:
+        say.line(f"\nStopped; nothing more was decided. What waits is in {url}")
+        raise
+    finally:
+        say.next_steps(url, [result["run"] for result in results])
     if json:
         for result in results:
             sys.stdout.write(jsonlib.dumps(result) + "\n")
@@ -52,6 +60,8 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
 
 def _as_expected(result: dict[str, Any], how: str) -> bool:
     ran = result["tool_runs"][shop.GATED]
+    if not result["decisions"]:
+        return True
     good = ran == (0 if "reject" in result["decisions"] or "respond" in result["decisions"] else 1)
     return bool(result["status"] == "completed" and result["suspended"] and result["resumed"] and good)
 
@@ -65,15 +75,21 @@ def _one(framework: str, how: str, url: str, folder: Path, say: Say) -> dict[str
     suspended = begun["status"] == "waiting"
     say.line(f"    The policy requires approval: run {begun['run']} is {begun['status']}.")
     say.line(f"    Process {begun['pid']} has ended.")
-    say.request(url, begun["run"])
+    if how != "ask":  # whoever is asked sees it there
+        say.request(url, begun["run"])
     say.line("[2] Another process takes the decision.")
     decided = _phase("decide", framework, url, folder, run=begun["run"], how=how)
     told = ", ".join(decided["decisions"]) or "nothing decided"
     say.line(f"    {told} by {shop.me()} in process {decided['pid']}, which has ended.")
+    if not decided["decisions"]:
+        return _undecided(framework, url, begun, decided, say)
     say.line("[3] A third process, a worker, resumes the agent.")
     resumed = _phase("resume", framework, url, folder, run=begun["run"])
-    say.line(f"    Run {begun['run']} is {resumed['status']} in process {resumed['pid']}; the agent says:")
-    say.line(f'    "{resumed["output"]}"')
+    say.line(f"    Run {begun['run']} is {resumed['status']} in process {resumed['pid']}.")
+    if resumed["status"] == "waiting":
+        say.line("    More people must decide: see governor-agents inbox list.")
+    else:
+        say.line(f'    The agent says: "{resumed["output"]}"')
     say.timeline(url, begun["run"])
     ran = [entry for entry in shop.noted() if entry["tool"] == shop.GATED]
     return {
@@ -90,6 +106,30 @@ def _one(framework: str, how: str, url: str, folder: Path, say: Say) -> dict[str
     }
 
 
+def _undecided(framework: str, url: str, begun: dict[str, Any], decided: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Nobody decided: the run waits, and that is no error."""
+    say.line(f"    Nothing was decided. The run still waits; decide with: {_command(url)} inbox list")
+    return {
+        "framework": framework,
+        "suspended": True,
+        "resumed": False,
+        "decisions": [],
+        "tool_runs": {shop.GATED: 0},
+        "pids": [begun["pid"], decided["pid"]],
+        "status": begun["status"],
+        "run": begun["run"],
+        "tool_arguments": [],
+        "output": None,
+    }
+
+
+def _command(url: str) -> str:
+    """The command line as it can be called from here, on the demo's store."""
+    beside = Path(sys.executable).with_name("governor-agents")
+    name = "governor-agents" if shutil.which("governor-agents") or not beside.exists() else str(beside)
+    return f"{name} --store {url}"
+
+
 def _phase(
     phase: str, framework: str, url: str, folder: Path, *, run: str = "", how: str = "approve"
 ) -> dict[str, Any]:
@@ -102,7 +142,7 @@ def _phase(
         command,
         stdin=None if asking else subprocess.DEVNULL,
         stdout=None if asking else subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=None if asking else subprocess.PIPE,  # a prompt may go there
         text=True,
         timeout=None if asking else TIMEOUT,
         check=False,
@@ -147,9 +187,10 @@ class Say:
 
             show_timeline(url, run)
 
-    def next_steps(self, url: str) -> None:
+    def next_steps(self, url: str, runs: list[str]) -> None:
         """Where to look next."""
-        self.line("\nLook on:")
-        self.line(f"  governor-agents --store {url} runs list")
-        self.line(f"  governor-agents --store {url} runs timeline RUN")
+        self.line("\nLook on (the demo keeps its store until you remove it):")
+        self.line(f"  {_command(url)} runs list")
+        for run in runs[:1]:
+            self.line(f"  {_command(url)} runs timeline {run}")
         self.line('  the policy: governor_agents/demo/governor.yaml; your own agent: README.md, "Govern your agent"')

@@ -35,6 +35,6 @@ def show_timeline(url: str, run: str) -> None:
     async def work() -> None:
         async with _governor(url) as governor:
             lines = tell(await governor.timeline(run), await governor.calls(run))
-            Console().print(to_table(lines, title=f"Run {run}"))
+            Console().print(to_table(lines, title=f"Run {run}", brief=True))
 
     asyncio.run(work())

@@ -112,8 +112,15 @@ def to_text(lines: Sequence[Line]) -> str:
     return "\n".join(out) + "\n"
 
 
-def to_table(lines: Sequence[Line], title: str = "") -> Table:
-    """The same as a rich table, readable from 60 columns on. Cells fold; nothing is cut off."""
+TECHNICAL = ("attempt", "call_id", "code", "digest", "fence", "generation", "late", "snapshot", "version")
+"""Details that a first look can do without."""
+
+
+def to_table(lines: Sequence[Line], title: str = "", *, brief: bool = False) -> Table:
+    """The same as a rich table, readable from 60 columns on. Cells fold; nothing is cut off.
+
+    ``brief`` leaves out the `TECHNICAL` details, never an argument, a name or a reason.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -126,7 +133,8 @@ def to_table(lines: Sequence[Line], title: str = "") -> Table:
         told.append(line.words, style=_style(line.what))
         told.append(f" by {line.by}" if line.by else "")
         told.append(f"\n{line.args}" if line.args else "", style="bold")
-        told.append("\n" + "; ".join(line.details) if line.details else "", style="dim")
+        details = [text for text in line.details if not (brief and text.partition(":")[0] in TECHNICAL)]
+        told.append("\n" + "; ".join(details) if details else "", style="dim")
         table.add_row(Text(line.at.removesuffix(" UTC")), told)
     return table
 

@@ -127,11 +127,12 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
         because = f"stands still until an operator acts: {why}"
         return Explanation(because, detail, (_cancel(run, commands),))
     doubts = tuple(_doubt(run, call) for call in run.having(CallState.UNKNOWN))
-    ways = (
+    ways: tuple[str, ...] = (
         "a late result of the same worker settles the doubt by itself",
         "find out on the other side whether it happened; nothing will run the call again meanwhile",
-        f"{_cancel(run, commands)} (no further call starts; the doubt stays on record)",
     )
+    if not run.cancel:
+        ways = (*ways, f"{_cancel(run, commands)} (no further call starts; the doubt stays on record)")
     because = "a call was started and nobody recorded a result: it may or may not have happened"
     return Explanation(because, (*detail, *doubts), ways)
 

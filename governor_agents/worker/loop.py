@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from governor_agents.core.ports import Record
-from governor_agents.core.records import Run
+from governor_agents.core.records import Run, RunState
 from governor_agents.errors import StoreError
 from governor_agents.governor import Governor
 from governor_agents.worker.steps import drive, mine, tend
@@ -43,6 +43,7 @@ class Worker:
         self._busy: dict[Key, asyncio.Task[bool]] = {}
         self._put_off: dict[Key, tuple[int, float]] = {}
         self._complained: dict[str, float] = {}
+        self._said: set[str] = set()
 
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
@@ -111,6 +112,8 @@ class Worker:
             if mine(governor, tended, now):
                 async with self._free:
                     did = await drive(governor, tended) or did
+            else:
+                self._say_unknown(governor, tended)
         except Exception as error:  # one run's trouble is its own: the others go on
             self._complain(f"run {run.id}", error)
             did, wait = False, AGAIN
@@ -119,6 +122,17 @@ class Worker:
         else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
             self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
         return did
+
+    def _say_unknown(self, governor: Governor, run: Run) -> None:
+        """Say once of a run that waits for a worker which knows its agent."""
+        if run.state not in (RunState.QUEUED, RunState.READY) or run.single or run.agent in governor.agents:
+            return
+        if run.id not in self._said:
+            self._said.add(run.id)
+            known = ", ".join(sorted(governor.agents)) or "none"
+            log.warning(
+                "run %s is %s, but no agent %r is registered here (known: %s)", run.id, run.state, run.agent, known
+            )
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say once a minute what is wrong, not in a loop."""

@@ -25,6 +25,7 @@ async def tend(governor: Governor, run: Run) -> Run:
     now = await governor.loop.bridge(governor.runs.now())
     if time_has_come(run, now):
         run = (await governor.loop.bridge(governor.runs.change(run.id, driving.tick))).run
+        tell_state(run)
     if run.state is not RunState.ACTIVE and any(notice.due <= now for notice in run.outbox):
         run = await deliver(governor, run)
     return run
@@ -59,8 +60,18 @@ async def drive(governor: Governor, run: Run) -> bool:
     except ConfigError as error:
         log.error("run %s: %s", run.id, error)
         return False
-    log.info("run %s is %s%s", run.id, after.state, f": {after.error}" if after.error else "")
+    tell_state(after)
     return True
+
+
+def tell_state(run: Run) -> None:
+    """Say in the log where a run stands; loudly where somebody must act."""
+    if run.state in (RunState.BLOCKED, RunState.DEAD):
+        doubts = ", ".join(call.tool for call in run.having(CallState.UNKNOWN))
+        why = f"nobody knows whether {doubts} happened" if doubts else run.blocked_detail or run.blocked
+        log.warning("run %s is %s: %s", run.id, run.state, why)
+    else:
+        log.info("run %s is %s%s", run.id, run.state, f": {run.error}" if run.error else "")
 
 
 async def deliver(governor: Governor, run: Run) -> Run:

@@ -188,6 +188,7 @@ class Governed:
 
         ``timeout`` bounds the waiting. Raises `TimeoutError`.
         """
+        await self.governor.open()
         while True:
             async with asyncio.timeout(timeout):
                 stands = await self._decided(run)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import inspect
 import weakref
 from collections.abc import Callable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.adapters.functions.arguments import Parameters
@@ -14,6 +16,7 @@ from governor_agents.adapters.functions.governed import Governed, GovernedAsync,
 from governor_agents.core.calls import Retry
 from governor_agents.core.records import Run, evolve
 from governor_agents.errors import ConfigError, StoreError
+from governor_agents.policies import PolicySet, Rule
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -59,8 +62,10 @@ class Functions:
                 schema_sha256=parameters.sha256,
                 known=True,
             )
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigError(f"{called} is a generator; a governed function gives one result")
             if rule:
-                policies.add_rule(tool=called, name=f"@govern({called})", then="require_approval", **rule)
+                _add_rule(policies, called, rule)
             kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed
             governed = kind(self._governor, function, parameters, tool, requester)
             self._known[called] = governed
@@ -89,3 +94,13 @@ class Functions:
         if not self.knows(run):
             raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
         return await self._known[run.calls[-1].tool].take_over(run)
+
+
+def _add_rule(policies: PolicySet, called: str, rule: dict[str, Any]) -> None:
+    known = [field.name for field in fields(Rule) if field.name not in ("name", "tool", "then", "line")]
+    for word in rule:
+        if word not in known:
+            near = difflib.get_close_matches(word, known, 1)
+            mend = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"govern({called}): unknown argument {word!r}; {mend}")
+    policies.add_rule(tool=called, name=f"@govern({called})", then="require_approval", **rule)

@@ -11,7 +11,11 @@ handoff, is not the root agent.
 
 from __future__ import annotations
 
-from governor_agents.adapters.openai_agents.adapter import OpenAIAgentsAdapter
-from governor_agents.adapters.openai_agents.governing import govern
+from governor_agents.plugins import require
+
+require("agents", "openai-agents")
+
+from governor_agents.adapters.openai_agents.adapter import OpenAIAgentsAdapter  # noqa: E402
+from governor_agents.adapters.openai_agents.governing import govern  # noqa: E402
 
 __all__ = ["OpenAIAgentsAdapter", "govern"]
