@@ -40,7 +40,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
         for name, names in CATCHERS.items()
         for test in ([f"{BROKEN}::{name}::{each}" for each in sorted(names)] or [f"{BROKEN}::{name}"])
     ]
-    options = ["-q", "--tb=line", "-p", "no:cacheprovider", f"--junitxml={report}", f"--basetemp={folder / 'tmp'}"]
+    options = ["-q", "--tb=line", "--timeout=40", "-p", "no:cacheprovider"]
+    options += [f"--junitxml={report}", f"--basetemp={folder / 'tmp'}"]
     # Its processes find the broken stores by name, and the package from wherever this run has it.
     paths = os.pathsep.join([str(BROKEN.parent), *filter(None, sys.path)])
     done = subprocess.run(
