@@ -26,6 +26,8 @@ MAX_NODES = 50_000
 MAX_DEPTH = 20
 """Deepest nesting."""
 
+_TOO_DEEP = f"the file is nested deeper than {MAX_DEPTH} levels"
+
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
@@ -136,7 +138,7 @@ class _Composer:
         if self._count > MAX_NODES:
             raise Problem(line, f"the file holds more than {MAX_NODES} values, aliases counted as what they stand for")
         if depth > MAX_DEPTH:
-            raise Problem(line, f"the file is nested deeper than {MAX_DEPTH} levels")
+            raise Problem(line, _TOO_DEEP)
 
     def _list(self, line: int, depth: int) -> Node:
         items: list[Node] = []
@@ -175,6 +177,8 @@ def _yaml_problem(error: Exception, text: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     before = mark.line if mark is not None else text.count("\n", 0, max(getattr(error, "position", 0) or 0, 0))
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+    if "nesting depth" in str(why):  # libyaml from 0.2.6 on counts for itself, ahead of the events it gives
+        return Problem(before + 1, _TOO_DEEP)
     mend = "; indent with spaces" if "tab" in str(why) or "\\t" in str(why) else ""
     return Problem(before + 1, f"not valid YAML: {one_line(why)}{mend}")
 
