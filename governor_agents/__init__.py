@@ -3,7 +3,7 @@
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.records import Approval, Decision, Run
 from governor_agents.core.verdicts import Policy, Verdict
-from governor_agents.errors import GovernorError
+from governor_agents.errors import GovernorError, OutcomeUnknown
 from governor_agents.governor import Governor
 from governor_agents.guard import idempotency_key
 from governor_agents.policies import PolicySet
@@ -14,6 +14,7 @@ __all__ = [
     "Decision",
     "Governor",
     "GovernorError",
+    "OutcomeUnknown",
     "Policy",
     "PolicySet",
     "Run",

@@ -24,6 +24,7 @@
     │   ├── CallCancelled
     │   └── CallInDoubt
     ├── CallFailed                 a governed function ran elsewhere and raised
+    ├── OutcomeUnknown             for tools to raise: it may have happened
     ├── ApprovalPending            the call waits for people; nothing ran
     ├── RunBlocked                 a doubt that an operator must settle first
     ├── Fenced                     another worker owns the run now
@@ -146,6 +147,14 @@ class CallInDoubt(CallNotRun):
 
 class CallFailed(GovernorError):
     """The governed call ran and raised an error."""
+
+
+class OutcomeUnknown(GovernorError):
+    """It is not known whether the tool took effect.
+
+    A tool raises it when it cannot tell: the other side did not answer, the answer was lost. Any other exception says
+    that the call failed. The call then goes by its retry class, as if its worker had died.
+    """
 
 
 class ApprovalPending(GovernorError):

@@ -30,7 +30,7 @@ from governor_agents.core.ports import Blob
 from governor_agents.core.records import Attempt, Call, CallState, Change, Result, Run, approval_id, evolve
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
-from governor_agents.errors import ArgumentsError, Fenced, RunBlocked
+from governor_agents.errors import ArgumentsError, Fenced, OutcomeUnknown, RunBlocked
 from governor_agents.nonces import nonce
 from governor_agents.policies import PolicySet
 from governor_agents.runs import Runs, blob
@@ -306,8 +306,8 @@ class Guard:
                 return _Entry(Ran("told", text=call.told or str(call.state), state=call.state))
 
     async def _failed(self, claim: Claim, entry: _Entry, error: Exception) -> None:
-        """The tool raised; or its value could not be made into bytes, which leaves a doubt."""
-        if isinstance(error, _NotRecordable):
+        """The tool raised. Where it cannot tell what happened, or its value cannot be made into bytes, a doubt is left."""
+        if isinstance(error, OutcomeUnknown | _NotRecordable):
             await self._lapsed(claim, entry)
             return
         told = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace").decode()

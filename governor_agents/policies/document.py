@@ -177,7 +177,7 @@ def _yaml_problem(error: Exception, text: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     before = mark.line if mark is not None else text.count("\n", 0, max(getattr(error, "position", 0) or 0, 0))
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-    if "nesting depth" in str(why):  # libyaml from 0.2.6 on counts for itself, ahead of the events it gives
+    if "nesting depth" in str(why):  # libyaml may count for itself, ahead of the events it gives
         return Problem(before + 1, _TOO_DEEP)
     mend = "; indent with spaces" if "tab" in str(why) or "\\t" in str(why) else ""
     return Problem(before + 1, f"not valid YAML: {one_line(why)}{mend}")

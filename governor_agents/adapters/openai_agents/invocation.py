@@ -24,7 +24,7 @@ from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
 from governor_agents.core.people import votes_meet
 from governor_agents.core.records import Call, CallState
-from governor_agents.errors import ApprovalPending, ArgumentsError, RunBlocked
+from governor_agents.errors import ApprovalPending, ArgumentsError, OutcomeUnknown, RunBlocked
 from governor_agents.guard import Ran, ToolFailed
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class GovernedTool:
     async def _run(self, ctx: ToolContext[Any], arguments: str) -> Any:
         """Call the tool's own invoker.
 
-        Raises `ToolFailed` with the words its failure handler has for the model, `TimedOut`.
+        Raises `ToolFailed` with the words its failure handler has for the model, `OutcomeUnknown`, `TimedOut`.
         """
         choose = getattr(sdk_tool, "_get_function_tool_invoke_context", lambda tool, context: context)
         noted: list[Exception] = []
@@ -311,6 +311,8 @@ class GovernedTool:
             raise
         finally:
             _failures.reset(token)
+        if unknown := next((error for error in noted if isinstance(error, OutcomeUnknown)), None):
+            raise unknown
         if noted:
             raise ToolFailed(value if isinstance(value, str) else str(value))
         return value
