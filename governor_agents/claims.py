@@ -150,6 +150,7 @@ class Heartbeats:
                             run, now, owner=claim.owner, fence=claim.fence, lease=self.lease
                         ),
                         fresh=False,
+                        point="run.renewed",
                     )
                 except (Fenced, NotFound, SnapshotError) as error:
                     claim.lost = True

@@ -10,6 +10,7 @@ import secrets
 
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
+from governor_agents.crash import crash_point
 from governor_agents.errors import IllegalTransition
 from governor_agents.runs import Runs
 
@@ -34,9 +35,11 @@ class Conversations:
         """Point the conversation to this run. Raises `IllegalTransition` when another message was faster."""
         fresh = Record(seen.kind, seen.tenant, seen.id, run.id.encode(), v=seen.v)
         store, op = self._runs.store, secrets.token_hex(8)
+        crash_point("conversation:before")
         answer = await (store.swap(fresh, op=op) if seen.v else store.insert(fresh, op=op))
         if not answer.won:
             raise IllegalTransition(f"another message came to conversation {run.conversation} at the same moment")
+        crash_point("conversation:after")
 
     async def unfinished(self, conversation: str) -> list[Run]:
         """Every run of the conversation that has not ended."""

@@ -19,6 +19,7 @@ from governor_agents.core import driving
 from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
+from governor_agents.crash import crash_point
 from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, SnapshotError
 from governor_agents.nonces import nonce
 from governor_agents.policies import PolicySet
@@ -66,6 +67,7 @@ class Driver:
 
     async def rest(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
         """Write how a stretch came to rest; the run as it then stands. Raises `Fenced`."""
+        crash_point("stretch:after")
         asks = self._asks(claim, segment)  # in the caller's thread: a policy may do as it likes
         return await self._loop.bridge(self._come_to_rest(claim, segment, prepared, asks))
 
@@ -79,6 +81,7 @@ class Driver:
         return tuple(made)
 
     async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
+        crash_point("stretch:before")
         adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
         _refuse_to_repeat(run, adapter)
         if run.snapshot and run.snapshot.adapter != adapter.name:

@@ -30,6 +30,7 @@ from governor_agents.core.ports import Blob
 from governor_agents.core.records import Attempt, Call, CallState, Change, Result, Run, approval_id, evolve
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
+from governor_agents.crash import crash_point
 from governor_agents.errors import ArgumentsError, Fenced, OutcomeUnknown, RunBlocked
 from governor_agents.nonces import nonce
 from governor_agents.policies import PolicySet
@@ -130,7 +131,9 @@ class Guard:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
             try:
+                crash_point("tool:before")
                 value = await invoke(entry.args)
+                crash_point("tool:after")
                 data = _recordable(dump, value)
             except Exception as error:
                 await asyncio.shield(self._loop.bridge(self._failed(claim, entry, error)))
@@ -178,7 +181,9 @@ class Guard:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
             try:
+                crash_point("tool:before")
                 value = invoke(entry.args)
+                crash_point("tool:after")
                 data = _recordable(dump, value)
             except Exception as error:
                 self._loop.call(self._failed(claim, entry, error))

@@ -21,6 +21,7 @@ from governor_agents.core.driving import Closed, closing
 from governor_agents.core.ports import Blob, Record, Store, Swapped
 from governor_agents.core.records import Call, Change, Run
 from governor_agents.core.settling import due, pending_flag
+from governor_agents.crash import crash_point
 from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ class Runs:
         run, events = chain.append(change.run, change.events, now)
         op = secrets.token_hex(8)
         record = to_record(run, 0)
-        answer = await _answered(partial(self.store.insert, record, op=op, events=events, blobs=blobs))
+        insert = partial(self.store.insert, record, op=op, events=events, blobs=blobs)
+        answer = await _answered(insert, _point(change))
         if not answer.won:
             raise Fenced(f"a run {run.id} exists already")
         self._remember(answer.v, run)
@@ -114,12 +116,15 @@ class Runs:
         self._remember(record.v, run)
         return record.v, run
 
-    async def change(self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True) -> Change:
+    async def change(
+        self, id: str, step: Step, *, blobs: Sequence[Blob] = (), fresh: bool = True, point: str = "run.written"
+    ) -> Change:
         """Apply a transition and make it durable; the run in the answer is as it stands then.
 
         Whatever ``step`` raises, nothing is written; when it changes nothing, neither.
         ``fresh=False`` tries the copy this process wrote last, first: the compare-and-set tells when it is old. A
         write that comes after the change's ``not_after`` is not made; the step then decides anew, at the later time.
+        ``point`` is what `crash` calls a write that leaves no event.
         Raises `NotFound`.
         """
         async with self._alone(id):
@@ -142,7 +147,7 @@ class Runs:
                 written, events = chain.append(change.run, change.events, now)
                 record = to_record(written, v)
                 swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
-                answer = await _answered(swap)
+                answer = await _answered(swap, _point(change, point))
                 if answer.won:
                     if answer.v == v + 1:
                         self._remember(answer.v, written)
@@ -232,8 +237,20 @@ def closing_blob(run: Run) -> tuple[Closed, Blob] | None:
     return Closed(content.id, frozenset(call.n for call in calls)), content
 
 
-async def _answered(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
+def _point(change: Change, otherwise: str = "run.written") -> str:
+    return change.events[0].what if change.events else otherwise
+
+
+async def _answered(write: Callable[[], Awaitable[Swapped]], point: str) -> Swapped:
     """Send a write until the store answers; its op id makes that safe."""
+    crash_point(f"{point}:before")
+    answer = await _sent(write)
+    if answer.won:
+        crash_point(f"{point}:after")
+    return answer
+
+
+async def _sent(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
     for left in reversed(range(UNANSWERED)):
         try:
             return await write()

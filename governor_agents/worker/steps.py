@@ -6,6 +6,7 @@ import logging
 
 from governor_agents.core import driving, telling
 from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState
+from governor_agents.crash import crash_point
 from governor_agents.errors import ConfigError, Fenced, GovernorError
 from governor_agents.governor import Governor
 
@@ -22,6 +23,7 @@ TAKEN = 60.0
 
 async def tend(governor: Governor, run: Run) -> Run:
     """Let time pass for a run and tell people what is to be told; the run as it then stands."""
+    crash_point("tend:before")
     now = await governor.loop.bridge(governor.runs.now())
     if time_has_come(run, now):
         run = (await governor.loop.bridge(governor.runs.change(run.id, driving.tick))).run
@@ -52,6 +54,7 @@ def mine(governor: Governor, run: Run, now: float) -> bool:
 
 async def drive(governor: Governor, run: Run) -> bool:
     """Claim and drive; losing the claim to somebody else is not an error."""
+    crash_point("drive:before")
     try:
         after = await governor.resume(run.id)
     except Fenced as lost:
@@ -83,14 +86,16 @@ async def deliver(governor: Governor, run: Run) -> Run:
         taken = tuple(notice for notice in run.outbox if notice.due <= now)
         return telling.take_notices(run, now, until=now + TAKEN)
 
-    run = (await governor.loop.bridge(governor.runs.change(run.id, take))).run
+    run = (await governor.loop.bridge(governor.runs.change(run.id, take, point="notice.taken"))).run
     done: list[str] = []
     failed: dict[str, str] = {}
     calls = {call.n: call for call in await governor.loop.bridge(governor.runs.all_calls(run))} if taken else {}
     for notice in taken:
         try:
             if notice.n in calls:
+                crash_point("notice:before")
                 await _tell(governor, Approval(run, calls[notice.n]), notice)
+                crash_point("notice:after")
             done.append(notice.id)
         except GovernorError as error:
             failed[notice.id] = _words(str(error))

@@ -229,7 +229,9 @@ class Governed:
             return run
         change = await governor.loop.bridge(
             governor.runs.change(
-                run.id, lambda run, now: driving.keep_waiting(run, now, owner=owner, lease=governor.beats.lease)
+                run.id,
+                lambda run, now: driving.keep_waiting(run, now, owner=owner, lease=governor.beats.lease),
+                point="run.awaited",
             )
         )
         return change.run

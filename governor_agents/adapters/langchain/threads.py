@@ -26,6 +26,7 @@ from governor_agents.claims import Claim
 from governor_agents.core import driving
 from governor_agents.core.calls import Json
 from governor_agents.core.ports import Record
+from governor_agents.crash import crash_point
 from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -205,6 +206,12 @@ class Threads:
 
     async def _insert(self, place: Place, name: str, body: bytes, op: str) -> bool:
         record = Record("thread", self._governor.tenant, place.prefix + name, body, {"conversation": place.thread})
+        crash_point("checkpoint:before")
+        won = await self._sent(record, op)
+        crash_point("checkpoint:after")
+        return won
+
+    async def _sent(self, record: Record, op: str) -> bool:
         for left in reversed(range(UNANSWERED)):
             try:
                 return (await self._governor.store.insert(record, op=op)).won
