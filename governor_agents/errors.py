@@ -5,6 +5,7 @@
     GovernorError
     ├── ConfigError                what you wrote cannot be used (file, line, mend)
     │   ├── PolicyFileError
+    │   ├── KeyFileError
     │   ├── UnknownAgent
     │   ├── MissingExtra
     │   └── UngovernedTool
@@ -30,6 +31,7 @@
     ├── Fenced                     another worker owns the run now
     ├── IllegalTransition          an event that this state does not know
     ├── SnapshotError              a snapshot that cannot be stored or resumed
+    │   └── SealBroken             stored bytes that these keys do not vouch for
     ├── ReplayDiverges             going on would repeat what ran
     ├── WouldBlock                 waiting for a person from where that cannot work
     └── StoreError
@@ -71,6 +73,10 @@ class PolicyFileError(ConfigError):
         more = len(self.errors) - 1
         first = self.errors[0] + (f" (and {more} more)" if more > 0 else "") if self.errors else None
         super().__init__(message or first)
+
+
+class KeyFileError(ConfigError):
+    """The key file cannot be used."""
 
 
 class UnknownAgent(ConfigError):
@@ -180,6 +186,10 @@ class IllegalTransition(GovernorError):
 
 class SnapshotError(GovernorError):
     """The snapshot cannot be stored or resumed."""
+
+
+class SealBroken(SnapshotError):
+    """Stored bytes are not what was sealed: changed, moved, never sealed, or sealed by other keys."""
 
 
 class ReplayDiverges(GovernorError):

@@ -13,6 +13,10 @@ from governor_agents.core.records import Call, Run
 from governor_agents.errors import SnapshotError, StoreTooNew
 
 RUN_SCHEMA = 1
+
+SEALED = b"ga-sealed-1:"
+"""How every sealed text begins; no record in clear does."""
+
 _HEAD = re.compile(rb'\{"schema":(\d{1,6}),"run":')
 _RUN: TypeAdapter[Run] = TypeAdapter(Run)
 _CALLS: TypeAdapter[tuple[Call, ...]] = TypeAdapter(tuple[Call, ...])
@@ -25,6 +29,8 @@ def encode_run(run: Run) -> bytes:
 
 def decode_run(body: bytes) -> Run:
     """The run from its bytes. Raises `StoreTooNew` or `SnapshotError`; never a half-read record."""
+    if body.startswith(SEALED):
+        raise SnapshotError("a stored run is sealed and no keys are set; GOVERNOR_KEYS names the key file")
     head = _HEAD.match(body)
     if head is None or not body.endswith(b"}"):
         raise SnapshotError("a stored run is not readable: it does not begin like one")
