@@ -1,0 +1,58 @@
+"""``python -m tests.storm``: gates, workers and contradicting approvers under SIGKILL and SIGSTOP, judged by a ledger.
+
+Prints one line and exits with 0, or with 1 when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.stores import STORES
+from tests.storm import broken
+from tests.storm.nemesis import storm
+
+
+def main() -> int:
+    """Run the storm over each store."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
+    parser.add_argument("--stores", default=",".join(STORES), help="names, separated by commas")
+    parser.add_argument("--gates", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--stops", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=0.0, help="seconds per store before it gives up")
+    parser.add_argument("--broken", choices=broken.FAULTS, default="", help="run a build with this fault")
+    given = parser.parse_args()
+    names = given.stores.split(",")
+    if unknown := [name for name in names if name not in STORES]:
+        parser.error(f"no store is called {unknown[0]!r}; known: {', '.join(STORES)}")
+    os.environ.update(OPENAI_AGENTS_DISABLE_TRACING="1", LANGSMITH_TRACING="false")
+    broken.apply(given.broken)
+    total = None
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="storm-") as folder:
+            report = storm(
+                STORES[name](Path(folder)),
+                Path(folder),
+                gates=given.gates,
+                kills=given.kills,
+                stops=given.stops,
+                seed=given.seed,
+                fault=given.broken,
+                agents=not given.broken,
+                slow=0.3 if given.broken else 0.0,
+                limit=given.limit,
+            )
+        for line in report.wrong[:20]:
+            print(f"{name}: {line}", file=sys.stderr)
+        total = report if total is None else total.plus(report)
+    print(total.line(len(names)) if total else "storm: stores=0")
+    return 1 if total is None or total.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
