@@ -311,7 +311,7 @@ class Guard:
                 return _Entry(Ran("told", text=call.told or str(call.state), state=call.state))
 
     async def _failed(self, claim: Claim, entry: _Entry, error: Exception) -> None:
-        """The tool raised. Where it cannot tell what happened, or its value cannot be made into bytes, a doubt is left."""
+        """The tool raised; where it cannot tell what happened, or its value cannot be recorded, that is a doubt."""
         if isinstance(error, OutcomeUnknown | _NotRecordable):
             await self._lapsed(claim, entry)
             return
