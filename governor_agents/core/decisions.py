@@ -7,6 +7,7 @@ change `settling.settle` moves the run where its calls now allow.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import get_args
 
 from governor_agents.core import people
 from governor_agents.core.binding import bind
@@ -17,6 +18,7 @@ from governor_agents.core.records import (
     CallState,
     Change,
     Decision,
+    DecisionKind,
     Event,
     Run,
     Vote,
@@ -140,6 +142,8 @@ def decide(
 
 
 def _check_words(decision: Decision) -> None:
+    if decision.kind not in get_args(DecisionKind):
+        raise ArgumentsError(f"a decision is one of {', '.join(get_args(DecisionKind))}, not {decision.kind!r}")
     try:
         (decision.reason + decision.answer).encode("utf-8")
     except UnicodeEncodeError:
