@@ -21,8 +21,9 @@ from governor_agents.core.driving import Closed, closing
 from governor_agents.core.ports import Blob, Record, Store, Swapped
 from governor_agents.core.records import Call, Change, Run
 from governor_agents.core.settling import due, pending_flag
+from governor_agents.core.telling import moved
 from governor_agents.crash import crash_point
-from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
+from governor_agents.errors import Fenced, IllegalTransition, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +53,18 @@ def to_record(run: Run, v: int) -> Record:
         "conversation": run.conversation,
         "pending": pending_flag(run),
     }
+    if run.keyed:  # then checkpoints look for it
+        index["changed"] = str(chain.minute(run.chained))
     return Record("run", run.tenant, run.id, encode_run(run), index, due(run), v)
 
 
 class Runs:
-    """The runs of one tenant in one store."""
+    """The runs of one tenant in one store. With an ``audit_key`` their trails are keyed."""
 
-    def __init__(self, store: Store, tenant: str) -> None:
+    def __init__(self, store: Store, tenant: str, audit_key: bytes | None = None) -> None:
         self.store = store
         self.tenant = tenant
+        self._audit_key = audit_key
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._known: dict[str, tuple[int, Run]] = {}
         self._contents: dict[str, bytes] = {}
@@ -86,7 +90,9 @@ class Runs:
 
     async def create(self, change: Change, now: float, blobs: Sequence[Blob] = ()) -> Run:
         """Write a new run. Raises `Fenced` when a run of this id exists already."""
-        run, events = chain.append(change.run, change.events, now)
+        if not change.events:
+            raise IllegalTransition(f"run {change.run.id} may not begin without an audit event")
+        run, events = chain.append(change.run, change.events, now, self._audit_key)
         op = secrets.token_hex(8)
         record = to_record(run, 0)
         insert = partial(self.store.insert, record, op=op, events=events, blobs=blobs)
@@ -144,7 +150,9 @@ class Runs:
                 if change.run is run:  # nothing to do on an old copy proves nothing
                     fresh, (v, run) = True, await self._load(id)
                     continue
-                written, events = chain.append(change.run, change.events, now)
+                if not change.events and moved(run, change.run):
+                    raise IllegalTransition(f"run {id} may not change without an audit event")
+                written, events = chain.append(change.run, change.events, now, self._audit_key)
                 record = to_record(written, v)
                 swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
                 answer = await _answered(swap, _point(change, point))

@@ -119,7 +119,7 @@ def decide(
     if call is None or not call.stages:
         raise NotFound(f"no approval {approval_id(run.id, n)}")
     if call.state is not CallState.PENDING:
-        return after_the_fact(run, call, decision, by)
+        return evolve(after_the_fact(run, call, decision, by), events=late.events)
     id = approval_id(run.id, n)
     if run.cancel:
         raise AlreadyDecided(f"{id} is no longer asked: the run was {run.cancel}")

@@ -24,10 +24,10 @@ from typing import Any, Protocol, runtime_checkable
 from governor_agents.core.calls import Json, Tool, ToolCall
 from governor_agents.core.records import Approval, Call
 
-KINDS = frozenset({"run", "thread", "grant", "token", "counter", "worker", "card", "halt"})
+KINDS = frozenset({"audit", "card", "counter", "grant", "halt", "run", "thread", "token", "worker"})
 """The kinds of record there are."""
 
-INDEX_FIELDS = frozenset({"state", "agent", "requester", "conversation", "pending"})
+INDEX_FIELDS = frozenset({"state", "agent", "requester", "conversation", "pending", "changed"})
 """What records may be listed by. The list is closed, so that no caller's words become part of a query."""
 
 OPS_KEPT = 32

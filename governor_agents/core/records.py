@@ -258,7 +258,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An agent run from start to outcome: one record, changed only by the functions of this package."""
+    """An agent run from start to outcome: one record, changed only by the functions of this package.
+
+    ``seq`` counts its audit events, ``chain`` is the head of their chain, ``keyed`` says that the last one has a MAC
+    and ``chained`` when it was written.
+    """
 
     tenant: str
     id: str
@@ -294,6 +298,8 @@ class Run:
     ended: float | None = None
     seq: int = 0
     chain: str = ""
+    keyed: bool = False
+    chained: float = 0.0
 
     @property
     def status(self) -> str:

@@ -39,6 +39,16 @@ def run_event(what: str, *, by: str = "", **detail: str | int | float | bool) ->
     return Event(what, None, by, "", tuple(detail.items()))
 
 
+def moved(before: Run, after: Run) -> bool:
+    """True when the run or a call of it stands elsewhere than before: no such change may go without an audit event."""
+    return _stands(before) != _stands(after)
+
+
+def _stands(run: Run) -> tuple[object, ...]:
+    calls = {call.n: (call.state, call.digest, len(call.votes), len(call.attempts)) for call in run.calls}
+    return run.state, run.generation, run.fence, run.cancel, run.blocked, calls
+
+
 def take_notices(run: Run, now: float, *, until: float) -> Change:
     """Take what is due for delivery until ``until``, so that no other worker delivers it too. No audit event."""
     due = [notice for notice in run.outbox if notice.due <= now]

@@ -29,7 +29,7 @@ _ARROWS = {
     "succeeded": "T-->>G",
     "failed": "T-->>G",
 }
-_TOLD = frozenset({"seq", "at", "what", "run", "n", "tool", "by", "prev"})
+_TOLD = frozenset({"seq", "at", "what", "run", "n", "tool", "by", "prev", "mac"})
 _WORDS = {
     "asked": "needs a decision",
     "asked_again": "needs a new decision: the policy demands more now",

@@ -29,8 +29,8 @@ from governor_agents.stores.arguments import check_count, check_fields, check_ke
 from governor_agents.stores.sqlite_file import SQL, Place, connect_reader, unsafe_lines
 from governor_agents.stores.sqlite_thread import DatabaseThread, StoreTime, Wrote
 
-_FIELDS: Final = ("agent", "conversation", "pending", "requester", "state")
-_SELECTIVE: Final = ("conversation", "requester", "pending", "agent", "state")
+_FIELDS: Final = ("agent", "changed", "conversation", "pending", "requester", "state")
+_SELECTIVE: Final = ("conversation", "changed", "requester", "pending", "agent", "state")
 """Index fields, the one that usually leaves the fewest records first."""
 
 _MARK: Final = 25
@@ -284,6 +284,7 @@ def _swap(
     if connection.execute(SQL["swap"], {**row, "now": now}).rowcount:
         connection.execute(SQL["move"], row)
         connection.execute(SQL["relabel"], row)
+        connection.execute(SQL["date"], row)
         _append(connection, row, events, blobs)
         return Wrote(Swapped(won=True, v=row["v"] + 1), changed=True)
     answer = _lost(connection, row)

@@ -43,6 +43,11 @@ CREATE TABLE ga_blob (
 CREATE TABLE ga_clock (one INTEGER PRIMARY KEY CHECK (one = 1), floor REAL NOT NULL);
 INSERT INTO ga_clock VALUES (1, 0.0);
 
+-- migration: 2
+-- The minute of a record's last event: what checkpoints of the audit trail look for.
+ALTER TABLE ga_record ADD COLUMN changed TEXT;
+CREATE INDEX ga_record_changed ON ga_record (kind, tenant, changed, id) WHERE changed IS NOT NULL;
+
 -- name: has_schema
 SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'ga_schema';
 
@@ -62,8 +67,8 @@ SELECT floor FROM ga_clock WHERE one = 1;
 UPDATE ga_clock SET floor = :now WHERE one = 1 AND floor < :now;
 
 -- name: insert
-INSERT INTO ga_record (kind, tenant, id, v, due, state, agent, requester, conversation, pending, body, ops)
-VALUES (:kind, :tenant, :id, 1, :due, :state, :agent, :requester, :conversation, :pending, :body, :op)
+INSERT INTO ga_record (kind, tenant, id, v, due, state, agent, requester, conversation, pending, changed, body, ops)
+VALUES (:kind, :tenant, :id, 1, :due, :state, :agent, :requester, :conversation, :pending, :changed, :body, :op)
 ON CONFLICT DO NOTHING;
 
 -- name: swap
@@ -86,6 +91,10 @@ UPDATE ga_record SET agent = :agent, requester = :requester, conversation = :con
 WHERE kind = :kind AND tenant = :tenant AND id = :id
   AND (agent IS NOT :agent OR requester IS NOT :requester OR conversation IS NOT :conversation);
 
+-- name: date
+UPDATE ga_record SET changed = :changed
+WHERE kind = :kind AND tenant = :tenant AND id = :id AND changed IS NOT :changed;
+
 -- name: add_event
 INSERT INTO ga_event (kind, tenant, id, seq, body) VALUES (:kind, :tenant, :id, :seq, :body);
 
@@ -102,17 +111,17 @@ DELETE FROM ga_record WHERE kind = :kind AND tenant = :tenant AND id = :id AND v
 DELETE FROM ga_event WHERE kind = :kind AND tenant = :tenant AND id = :id;
 
 -- name: load
-SELECT kind, tenant, id, v, due, body, agent, conversation, pending, requester, state FROM ga_record
+SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
 WHERE kind = :kind AND tenant = :tenant AND id = :id;
 
 -- name: due
-SELECT kind, tenant, id, v, due, body, agent, conversation, pending, requester, state FROM ga_record
+SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
 WHERE kind = :kind AND tenant = :tenant AND due <= :now AND (due, id) > (:after_due, :after_id)
 ORDER BY due, id LIMIT :limit;
 
 -- name: list
 -- {where} becomes one condition per index field asked for, see `list_statement`.
-SELECT kind, tenant, id, v, due, body, agent, conversation, pending, requester, state FROM ga_record
+SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
 WHERE kind = :kind AND tenant = :tenant AND id > :after{where}
 ORDER BY id LIMIT :limit;
 
