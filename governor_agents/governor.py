@@ -34,10 +34,12 @@ from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
+from governor_agents.keys import Keys, chosen
 from governor_agents.nonces import nonce, run_id
 from governor_agents.policies import PolicySet, person_id
 from governor_agents.runs import Runs, blob
 from governor_agents.stores import default_url, open_store
+from governor_agents.stores.sealed import SealedStore, refuse_sealed
 from governor_agents.streaming import Streamed
 from governor_agents.sync import twin
 from governor_agents.watch import Watch
@@ -51,8 +53,9 @@ class Governor:
     ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
-    seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30). ``secret`` keys idempotency keys
-    (default ``$GOVERNOR_SECRET``).
+    seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30). ``keys``, or the path of their
+    file (default ``$GOVERNOR_KEYS``), seal all that is stored. ``secret`` keys idempotency keys (default
+    ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process).
     """
 
     def __init__(
@@ -65,16 +68,21 @@ class Governor:
         lease: float | None = None,
         handlers: Mapping[str, Handler] | None = None,
         secret: bytes | None = None,
+        keys: Keys | str | Path | None = None,
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
         self.tenant = tenant
         self.env = env
         self.store: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
+        self.keys = self.store.keys if isinstance(self.store, SealedStore) else chosen(keys)
+        if self.keys is not None and not isinstance(self.store, SealedStore):
+            self.store = SealedStore(self.store, self.keys)
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant)
         self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
-        key = secret or os.environ.get("GOVERNOR_SECRET", "").encode() or os.urandom(32)
+        key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
+        key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key)
         self.conversations = Conversations(self.runs)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
@@ -146,10 +154,19 @@ class Governor:
     # -- running ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the store. Every other call does it when needed. Raises `StoreError` and its children."""
+        """Open the store. Every other call does it when needed.
+
+        Raises `StoreError` and its children; `ConfigError` or `SealBroken` when it was sealed and the keys are missing
+        or others.
+        """
         if not self._opened:
-            await self.loop.bridge(self.store.open())
+            await self.loop.bridge(self._open())
             self._opened = True
+
+    async def _open(self) -> None:
+        await self.store.open()
+        if self.keys is None:
+            await refuse_sealed(self.store)
 
     async def run(
         self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None

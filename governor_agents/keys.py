@@ -179,13 +179,21 @@ class Keys:
     def _reload(self, path: Path) -> None:
         """Read the file again if it has changed: somebody may have rotated."""
         with self._lock:
-            document, mark = _read(path)
-            if mark == self._ring.mark:
-                return
-            fresh = Keys(document, path=path, mark=mark)
+            try:
+                if _read(path)[1] == self._ring.mark:
+                    return
+                fresh = Keys.from_file(path)
+            except KeyFileError as error:
+                raise SealBroken(f"it is sealed under a key that is not known, and {error}") from None
             if not hmac.compare_digest(fresh._names, self._names):
-                raise KeyFileError(f"{path}: holds another root than when this process started; restart, or restore it")
+                raise SealBroken(f"{path} holds another root than when this process started; restore it, or restart")
             self._ring = fresh._ring
+
+
+def chosen(keys: Keys | str | Path | None = None) -> Keys | None:
+    """These keys, or those of this file, else of the file that ``$GOVERNOR_KEYS`` names; None without any."""
+    given = keys or os.environ.get("GOVERNOR_KEYS") or None
+    return Keys.from_file(given) if isinstance(given, str | Path) else given
 
 
 def _deriver(root: bytes) -> Callable[[str], bytes]:

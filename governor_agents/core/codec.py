@@ -10,12 +10,14 @@ import re
 from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.core.records import Call, Run
-from governor_agents.errors import SnapshotError, StoreTooNew
+from governor_agents.errors import SealBroken, SnapshotError, StoreTooNew
 
 RUN_SCHEMA = 1
 
 SEALED = b"ga-sealed-1:"
 """How every sealed text begins; no record in clear does."""
+
+_REFUSED = SEALED + b"!"
 
 _HEAD = re.compile(rb'\{"schema":(\d{1,6}),"run":')
 _RUN: TypeAdapter[Run] = TypeAdapter(Run)
@@ -27,10 +29,17 @@ def encode_run(run: Run) -> bytes:
     return b'{"schema":%d,"run":%s}' % (RUN_SCHEMA, _RUN.dump_json(run, exclude_defaults=True))
 
 
+def refused(why: str) -> bytes:
+    """What stands for the body of a run that its store refuses to give; `decode_run` raises it as `SealBroken`."""
+    return _REFUSED + why.encode()
+
+
 def decode_run(body: bytes) -> Run:
-    """The run from its bytes. Raises `StoreTooNew` or `SnapshotError`; never a half-read record."""
+    """The run from its bytes. Raises `StoreTooNew`, `SnapshotError` or `SealBroken`; never a half-read record."""
+    if body.startswith(_REFUSED):
+        raise SealBroken(body[len(_REFUSED) :].decode(errors="replace"))
     if body.startswith(SEALED):
-        raise SnapshotError("a stored run is sealed and no keys are set; GOVERNOR_KEYS names the key file")
+        raise SealBroken("a stored run is sealed, and no keys are set; GOVERNOR_KEYS names the key file")
     head = _HEAD.match(body)
     if head is None or not body.endswith(b"}"):
         raise SnapshotError("a stored run is not readable: it does not begin like one")

@@ -24,7 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 from governor_agents.core.calls import Json, Tool, ToolCall
 from governor_agents.core.records import Approval, Call
 
-KINDS = frozenset({"audit", "card", "counter", "grant", "halt", "run", "thread", "token", "worker"})
+KINDS = frozenset({"audit", "card", "counter", "grant", "halt", "keys", "run", "thread", "token", "worker"})
 """The kinds of record there are."""
 
 INDEX_FIELDS = frozenset({"state", "agent", "requester", "conversation", "pending", "changed"})

@@ -111,7 +111,7 @@ def test_another_root_is_not_taken_over(path: Path, tmp_path: Path) -> None:
     running = Keys.from_file(path)
     other = Keys.create(tmp_path / "other.json")
     os.replace(tmp_path / "other.json", path)
-    with pytest.raises(KeyFileError, match="another root"):
+    with pytest.raises(SealBroken, match="another root"):
         running.open(other.seal(b"text", b""), b"")
 
 
