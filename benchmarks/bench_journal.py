@@ -14,10 +14,11 @@ from pathlib import Path
 from benchmarks.measure import Cost, Log, Party, connect, interleave, ratio, timed
 from benchmarks.report import Report
 from governor_agents import Governor, PolicySet, Run, Tool, ToolCall
-from governor_agents.claims import Claim, held, this_worker
+from governor_agents.claims import Claim, held
 from governor_agents.core import driving
 from governor_agents.core.ports import Record
 from governor_agents.core.records import RunState, evolve
+from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
 
 ROUNDS, CALLS = 200, 2

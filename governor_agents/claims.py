@@ -8,40 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from governor_agents.background import Background
-from governor_agents.core import driving
-from governor_agents.core.records import Run
+from governor_agents.core import doubts, driving
+from governor_agents.core.records import Change, Run
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreError
+from governor_agents.liveness import dead_among
 from governor_agents.runs import Runs
 
 LEASE = 30.0
 """Seconds a claim lasts without a heartbeat; renewed at a third of it."""
-
-_started = int(time.time() * 1000)
-
-
-def _born() -> None:
-    """A forked child is a worker of its own, also when it gets the pid of one that is gone."""
-    global _started
-    _started = int(time.time() * 1000)
-
-
-os.register_at_fork(after_in_child=_born)
-
-
-def this_worker() -> str:
-    """This process as an owner of claims: host, pid and start, so that a pid used again is somebody else."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started}"
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +65,12 @@ class Claim:
             fence=run.fence,
             known={call.call_id for call in run.calls},
         )
+
+
+def pass_time(run: Run, now: float) -> Change:
+    """`driving.tick`, with a look at the workers whose lease is over: those that are dead are noted as dead."""
+    over = run.lease is not None and run.lease.until <= now
+    return driving.tick(run, now, dead_among(doubts.suspects(run)) if over else ())
 
 
 _current: ContextVar[Claim | None] = ContextVar("governor_agents_claim", default=None)

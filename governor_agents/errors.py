@@ -28,6 +28,10 @@
     ├── OutcomeUnknown             for tools to raise: it may have happened
     ├── ApprovalPending            the call waits for people; nothing ran
     ├── RunBlocked                 a doubt that an operator must settle first
+    ├── ResolutionRefused          an operator's answer that does not count
+    │   ├── NotInDoubt
+    │   ├── WorkerMayLive          not yet: an attempt's worker is not known dead
+    │   └── TooEarly               not yet: a request may be under way
     ├── Fenced                     another worker owns the run now
     ├── IllegalTransition          an event that this state does not know
     ├── SnapshotError              a snapshot that cannot be stored or resumed
@@ -174,6 +178,33 @@ class ApprovalPending(GovernorError):
 
 class RunBlocked(GovernorError):
     """The run stands in a doubt that an operator must settle first."""
+
+
+class ResolutionRefused(GovernorError):
+    """The answer to a doubt does not count."""
+
+
+class NotInDoubt(ResolutionRefused):
+    """Only a call in doubt can be resolved."""
+
+
+class WorkerMayLive(ResolutionRefused):
+    """A worker that set out to run the call is not known to be dead; it could still act.
+
+    ``workers`` are those workers, as host, process id and start.
+    """
+
+    def __init__(self, message: str | None = None, *, workers: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.workers = tuple(workers)
+
+
+class TooEarly(ResolutionRefused):
+    """A request of the call may still be under way; ``until`` is the moment (epoch seconds) from which it cannot be."""
+
+    def __init__(self, message: str | None = None, *, until: float = 0.0) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class Fenced(GovernorError):

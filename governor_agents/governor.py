@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from governor_agents import plugins
 from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.background import Background
-from governor_agents.claims import LEASE, Claim, Heartbeats, this_worker
+from governor_agents.claims import LEASE, Claim, Heartbeats
 from governor_agents.conversations import Conversations
 from governor_agents.core import decisions, driving, settling
 from governor_agents.core.calls import Json, freeze
@@ -35,6 +35,7 @@ from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
 from governor_agents.keys import Keys, chosen
+from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
 from governor_agents.policies import PolicySet, person_id
 from governor_agents.runs import Runs, blob

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats
-from governor_agents.core import driving, execution
+from governor_agents.core import doubts, execution
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256, thaw
 from governor_agents.core.decisions import make_call
 from governor_agents.core.ports import Blob
@@ -218,8 +218,7 @@ class Guard:
         if known.state is CallState.RECONCILING:  # nobody can tell: people must
 
             def unclear(run: Run, now: float) -> Change:
-                driving.hold(run, owner=claim.owner, fence=claim.fence)
-                return execution.probed(run, known.n, now, happened=None)
+                return doubts.probed(run, known.n, now, owner=claim.owner, fence=claim.fence, happened=None)
 
             await self._runs.change(claim.run, unclear, fresh=False)
             raise _stop(claim, known)
@@ -231,7 +230,7 @@ class Guard:
         stamp = nonce()
 
         def step(run: Run, now: float) -> Change:
-            driving.hold(run, owner=claim.owner, fence=claim.fence)
+            execution.hold(run, owner=claim.owner, fence=claim.fence)
             if run.by_call_id(call.call_id) is not None:  # the same id a second time, at the same moment
                 return Change(run)
             made = make_call(run, call, tool, verdict, now=now, nonce=stamp)

@@ -24,6 +24,9 @@ MAX_DEPTH = 64
 Retry = Literal["none", "idempotent", "reconcilable"]
 """What may be done about a call whose worker died while it ran: nothing, run it again, or ask what happened."""
 
+IN_FLIGHT = 60.0
+"""Seconds for which a request of a tool may be under way, at most, where nothing else is declared."""
+
 Json = Any
 
 
@@ -109,7 +112,8 @@ class Tool:
 
     ``read_only`` tools change nothing and skip the journal; ``effect`` is a free word for conditions (``money``);
     ``retry`` says what may be done after a crash inside the tool; ``idempotency_ttl`` is for how many seconds the
-    other side remembers an idempotency key. ``known`` is False for a tool that nobody annotated.
+    other side remembers an idempotency key; ``in_flight`` for how many a request may still take effect after the
+    process that sent it died. ``known`` is False for a tool that nobody annotated.
     """
 
     name: str
@@ -117,6 +121,7 @@ class Tool:
     effect: str = ""
     retry: Retry = "none"
     idempotency_ttl: float = 86_400.0
+    in_flight: float = IN_FLIGHT
     schema_sha256: str = ""
     known: bool = True
 

@@ -6,11 +6,14 @@ A *claim* is (owner, fence): whoever claims gets a higher fence, and every later
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.decisions import make_call, pass_deadlines
-from governor_agents.core.execution import lapse_call, overdue
+from governor_agents.core.doubts import note_deaths
+from governor_agents.core.execution import hold, lapse_call, overdue
 from governor_agents.core.lifecycle import RunEvent, next_run
 from governor_agents.core.records import Call, Change, Event, Lease, NoticeKind, Run, Snapshot, evolve
 from governor_agents.core.records import CallState as C
@@ -114,12 +117,6 @@ def claim(run: Run, now: float, *, owner: str, lease: float) -> Change:
     return Change(run, (run_event("run.claimed", by=owner, fence=fence),))
 
 
-def hold(run: Run, *, owner: str, fence: int) -> None:
-    """Raise `Fenced` unless this claim still drives the run."""
-    if run.state is not R.ACTIVE or run.fence != fence or run.lease is None or run.lease.owner != owner:
-        raise Fenced(f"run {run.id} is {run.state} under fence {run.fence}; the claim with fence {fence} is over")
-
-
 def renew(run: Run, now: float, *, owner: str, fence: int, lease: float) -> Change:
     """Move the lease's end. No audit event: nothing about the run changes."""
     hold(run, owner=owner, fence=fence)
@@ -177,11 +174,17 @@ def rest(change: Change, now: float, *, snapshot: Snapshot | None) -> Change:
     return forward(change, RunEvent.PAUSE, now)
 
 
-def abandon(run: Run, now: float, *, owner: str, fence: int) -> Change:
-    """Give up a resume because people must be asked again: the run waits on the snapshot it had."""
+def abandon(run: Run, now: float, *, owner: str, fence: int, delay: float = 0.0) -> Change:
+    """Give up a resume because people must be asked again, or a call stands in doubt: the run keeps its snapshot.
+
+    Where neither people nor an operator are asked (a RETRY), the claim made no progress: the run is tried again
+    ``delay`` seconds later, and is DEAD after too many of them.
+    """
     hold(run, owner=owner, fence=fence)
     _nothing_executing(run)
-    return rest(Change(evolve(run, attempts=0), (run_event("run.resume_abandoned"),)), now, snapshot=None)
+    asked = bool(run.having(C.PENDING, C.UNKNOWN))
+    run = evolve(run, attempts=0) if asked else evolve(run, not_before=now + delay)
+    return rest(Change(run, (run_event("run.resume_abandoned"),)), now, snapshot=None)
 
 
 def _nothing_executing(run: Run) -> None:
@@ -211,11 +214,14 @@ def finish(run: Run, now: float, *, owner: str, fence: int, output_json: str = "
     return end(change, RunEvent.END, R.FAILED if error else R.COMPLETED, now, output_json=output_json, error=error)
 
 
-def lease_over(run: Run, now: float) -> Change:
-    """The driver is gone: its executing calls move by their retry class, the run is free again."""
+def lease_over(run: Run, now: float, dead: Collection[str] = ()) -> Change:
+    """The driver is gone: its executing calls move by their retry class, the run is free again.
+
+    ``dead`` are workers of whom the caller has seen that they are dead: it is noted with their attempts.
+    """
     if run.state is not R.ACTIVE or run.lease is None or run.lease.until > now:
         return Change(run)
-    return _let_go(run, now, "run.lease_over", by=run.lease.owner)
+    return _let_go(run, now, "run.lease_over", by=run.lease.owner, dead=dead)
 
 
 def release(run: Run, now: float, *, owner: str, fence: int, error: str, delay: float = 0.0) -> Change:
@@ -225,13 +231,13 @@ def release(run: Run, now: float, *, owner: str, fence: int, error: str, delay: 
     return _let_go(run, now, "run.released", by=owner, reason=error)
 
 
-def _let_go(run: Run, now: float, what: str, **detail: str) -> Change:
-    by = detail.pop("by")
+def _let_go(run: Run, now: float, what: str, *, by: str, dead: Collection[str] = (), **detail: str) -> Change:
     events: tuple[Event, ...] = (run_event(what, by=by, fence=run.fence, **detail),)
     for call in run.having(C.EXECUTING):
         moved, event = lapse_call(call, now)
         run, events = run.with_call(moved), (*events, event)
-    change = Change(evolve(run, lease=None, updated=now), events)
+    noted = note_deaths(run, now, dead)
+    change = Change(evolve(noted.run, lease=None, updated=now), (*events, *noted.events))
     if run.cancel:
         return settle(change, now)
     if run.having(C.UNKNOWN):
@@ -254,10 +260,10 @@ def repair(run: Run, now: float, *, by: str, reason: str) -> Change:
     return unblock(Change(run, (run_event("run.repaired", by=by, reason=reason),)), now)
 
 
-def tick(run: Run, now: float) -> Change:
+def tick(run: Run, now: float, dead: Collection[str] = ()) -> Change:
     """Everything that time alone does to a run: deadlines, a lease that is over, approvals that were not run."""
     events: tuple[Event, ...] = ()
-    for step in (pass_deadlines, lease_over, overdue):
+    for step in (pass_deadlines, partial(lease_over, dead=dead), overdue):
         change = step(run, now)
         run, events = change.run, (*events, *change.events)
     return Change(run, events)

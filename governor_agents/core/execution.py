@@ -11,7 +11,7 @@ from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, settle
 from governor_agents.core.telling import call_event, notices
 from governor_agents.core.verdicts import Verdict
-from governor_agents.errors import Fenced, IllegalTransition, NotFound
+from governor_agents.errors import Fenced, NotFound
 
 FENCED = "call.fenced"
 """The audit line of a result that came from a claim which is over."""
@@ -19,11 +19,18 @@ FENCED = "call.fenced"
 DRIFT = "the tool's parameters changed since this call was decided"
 
 
-def _find(run: Run, n: int) -> Call:
+def find(run: Run, n: int) -> Call:
+    """The call with this number. Raises `NotFound`."""
     call = run.call(n)
     if call is None:
         raise NotFound(f"no call {approval_id(run.id, n)}")
     return call
+
+
+def hold(run: Run, *, owner: str, fence: int) -> None:
+    """Raise `Fenced` unless this claim still drives the run."""
+    if run.state is not R.ACTIVE or run.fence != fence or run.lease is None or run.lease.owner != owner:
+        raise Fenced(f"run {run.id} is {run.state} under fence {run.fence}; the claim with fence {fence} is over")
 
 
 def intent(
@@ -35,11 +42,10 @@ def intent(
     or the tool's schema changed, the change is that instead: only a call that comes out EXECUTING may be run.
     Raises `Fenced` when the claim is over or the run is being cancelled.
     """
-    if run.state is not R.ACTIVE or run.fence != fence or run.lease is None or run.lease.owner != owner:
-        raise Fenced(f"run {run.id} is {run.state} under fence {run.fence}; the claim with fence {fence} is over")
-    if run.cancel or run.lease.until <= now:
+    hold(run, owner=owner, fence=fence)
+    if run.lease is None or run.cancel or run.lease.until <= now:
         raise Fenced(f"run {run.id} may start nothing: {run.cancel or 'its lease is over'}")
-    call = _find(run, n)
+    call = find(run, n)
     refused = _refused(run, call, now, verdict, schema_sha256)
     if refused is not None:
         return refused
@@ -61,6 +67,8 @@ def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: 
         first = call.attempts[0].at if call.attempts else now
         if now - first > call.idempotency_ttl:
             return _in_doubt(run, call, now, CallEvent.OVERDUE, "idempotency_ttl_over")
+        if call.schema_sha256 != schema_sha256:
+            return _in_doubt(run, call, now, CallEvent.SUPERSEDE, DRIFT)
     elif call.schema_sha256 != schema_sha256:
         return _withdrawn(run, call, now, CallEvent.SUPERSEDE, DRIFT)
     if verdict.outcome == "deny" or (verdict.outcome == "require_approval" and not verdict.stages):
@@ -90,7 +98,7 @@ def _too_late(run: Run, call: Call, now: float) -> bool:
 def _overdue(call: Call) -> tuple[Call, Event]:
     """A decided call that was not run in time."""
     to = C.EXPIRED if call.state is C.APPROVED else C.UNKNOWN
-    told = "it was approved but not run in time"
+    told = "it was approved but not run in time" if to is C.EXPIRED else ""
     call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told)
     return call, call_event(call, reason="run_within")
 
@@ -125,6 +133,7 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         stage_expires=None if stages[0].within is None else now + stages[0].within,
         passed_over=(),
         expires=now + verdict.deadline,
+        deadline=verdict.deadline,
         reason_required=call.reason_required or verdict.reason_required,
         channels=call.channels or verdict.channels,
         excluded=tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict)))),
@@ -150,14 +159,21 @@ def record(
 ) -> Change:
     """Record what the tool gave back (or raised: ``result.ok`` False), before the loop goes on.
 
-    Counts for that attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more. A
-    result that comes late, when the call already stands in doubt, settles the doubt; an exception that comes late
-    proves nothing and changes nothing.
+    Counts for that attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more, but
+    that a result withdraws the call which was asked in the place of one that "did not happen". A result that comes
+    late, when the call already stands in doubt, settles the doubt; an exception that comes late proves nothing and
+    changes nothing.
     """
-    call = _find(run, n)
+    call = run.call(n)
+    if call is None and 0 < n <= run.count:  # its generation is closed
+        dropped = Event(FENCED, n, "", "", (("fence", fence), ("now", run.fence), ("ok", result.ok)))
+        return Change(evolve(run, updated=now), (dropped,))
+    call = find(run, n)
     if not _mine(call, owner, fence, attempt) or call.state not in (C.EXECUTING, C.UNKNOWN):
         dropped = call_event(call, FENCED, fence=fence, now=run.fence, ok=result.ok)
-        return Change(evolve(run, updated=now), (dropped,))
+        change = Change(evolve(run, updated=now), (dropped,))
+        mistaken = result.ok and _mine(call, owner, fence, attempt) and call.replaced_by is not None
+        return _withdraw_replacement(change, call, now) if mistaken else change
     late = call.state is C.UNKNOWN
     event = CallEvent.RESULT if result.ok else CallEvent.EXCEPTION
     unclear = late or call.doubt
@@ -165,9 +181,25 @@ def record(
     moved = evolve(call, state=next_call(call.state, event, to), told=told if to is not C.UNKNOWN else call.told)
     if to is not C.UNKNOWN:
         moved = evolve(moved, result=result)
+    elif not late:
+        moved = evolve(moved, lapsed=now)  # this attempt, too, may have left a request under way
     line = call_event(moved, "call.late_exception" if late and not result.ok else "", fence=fence, late=late)
     run = evolve(run.with_call(moved), attempts=0 if not late else run.attempts, updated=now)
     return settle(Change(run, (line,)), now)
+
+
+def _withdraw_replacement(change: Change, call: Call, now: float) -> Change:
+    """What was said not to have happened has: the call that was asked in its place must not run as well."""
+    run, at = change.run, call
+    while at.replaced_by is not None:
+        after = run.call(at.replaced_by)
+        if after is None:
+            return change
+        at = after
+    if at.state not in (C.PENDING, C.APPROVED):
+        return change
+    done = _withdrawn(run, at, now, CallEvent.CANCEL, "the attempt that it was to replace took effect after all")
+    return evolve(done, events=(*change.events, *done.events))
 
 
 def lapse_call(call: Call, now: float) -> tuple[Call, Event]:
@@ -179,20 +211,11 @@ def lapse_call(call: Call, now: float) -> tuple[Call, Event]:
 
 def lapse(run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int) -> Change:
     """The tool was cancelled from outside (a time-out, a shutdown): nobody knows how far it came."""
-    call = _find(run, n)
+    call = find(run, n)
     if call.state is not C.EXECUTING or not _mine(call, owner, fence, attempt):
         return Change(run)
     call, event = lapse_call(call, now)
     return settle(Change(evolve(run.with_call(call), updated=now), (event,)), now)
-
-
-def probed(run: Run, n: int, now: float, *, happened: bool | None, result: Result | None = None) -> Change:
-    """What the ``reconcile`` probe of a tool found out; None when it could not tell."""
-    call = _find(run, n)
-    to = C.SUCCEEDED if happened else C.UNKNOWN
-    call = evolve(call, state=next_call(call.state, CallEvent.PROBE, to), result=result if happened else None)
-    found = "unclear" if happened is None else "happened" if happened else "did not happen"
-    return settle(Change(evolve(run.with_call(call), updated=now), (call_event(call, probe=found),)), now)
 
 
 def overdue(run: Run, now: float) -> Change:
@@ -215,83 +238,3 @@ def _after_overdue(change: Change, now: float) -> Change:
     if ends_on_expiry(run):
         return end_expired(change, RunEvent.DECIDED, now)
     return settle(change, now)
-
-
-def resolve(
-    run: Run, n: int, now: float, *, how: str, by: str, evidence: str, nonce: str, verdict: Verdict | None = None
-) -> Change:
-    """An operator's answer to a doubt: ``happened``, ``did-not-happen`` or ``abandon``.
-
-    ``did-not-happen`` fails the call and asks for it anew, under a new number, nonce and key. The caller must have
-    made sure that the workers of all attempts are dead. ``verdict`` says whom to ask when the call had no approvers.
-    """
-    call = _find(run, n)
-    if call.state is not C.UNKNOWN:
-        raise IllegalTransition(f"{approval_id(run.id, n)} is {call.state}; only a call in doubt can be resolved")
-    if how == "happened":
-        moved = evolve(call, state=next_call(call.state, CallEvent.HAPPENED, C.SUCCEEDED), told=evidence)
-    elif how == "abandon":
-        told = "outcome unknown; do not retry"
-        moved = evolve(call, state=next_call(call.state, CallEvent.ABANDON, C.FAILED), told=told)
-    elif how == "did-not-happen":
-        if run.cancel:
-            told = "it did not happen, and the run was " + run.cancel
-            moved = evolve(call, state=next_call(call.state, CallEvent.DID_NOT_HAPPEN, C.FAILED), told=told)
-        else:
-            return _replace(run, call, now, by=by, evidence=evidence, nonce=nonce, verdict=verdict)
-    else:
-        raise ValueError(f"unknown answer {how!r}")
-    event = call_event(moved, "call.resolved", by=by, how=how, evidence=evidence)
-    return settle(Change(evolve(run.with_call(moved), updated=now), (event,)), now)
-
-
-def _replace(
-    run: Run, call: Call, now: float, *, by: str, evidence: str, nonce: str, verdict: Verdict | None
-) -> Change:
-    fresh_n = run.count + 1
-    old = evolve(
-        call,
-        state=next_call(call.state, CallEvent.DID_NOT_HAPPEN, C.FAILED),
-        told="it did not happen; it is asked again",
-        replaced_by=fresh_n,
-    )
-    stages = call.stages or (verdict.stages if verdict else ())
-    if not stages:
-        raise IllegalTransition("nobody could approve the call again: it had no approvers and the policy names none")
-    deadline = verdict.deadline if verdict else 86_400.0
-    fresh = Call(
-        n=fresh_n,
-        call_id=call.call_id,
-        generation=run.generation,
-        tool=call.tool,
-        args=call.args,
-        state=next_call(None, CallEvent.ASK, C.PENDING),
-        created=now,
-        agent=call.agent,
-        schema_sha256=call.schema_sha256,
-        asked_args=call.asked_args,
-        retry=call.retry,
-        idempotency_ttl=call.idempotency_ttl,
-        policy=call.policy,
-        version=call.version,
-        code=call.code,
-        why=call.why,
-        nonce=nonce,
-        stages=stages,
-        stage_expires=None if stages[0].within is None else now + stages[0].within,
-        expires=now + deadline,
-        run_within=call.run_within,
-        reason_required=call.reason_required,
-        on_expire=call.on_expire,
-        excluded=call.excluded or (f"service:{run.agent}", run.requester),
-        channels=call.channels or (verdict.channels if verdict else ()),
-        replaces=call.n,
-    )
-    run = run.with_call(old)
-    fresh = bind(run, fresh)
-    run = evolve(run.with_call(fresh), outbox=(*run.outbox, *notices(run, fresh, "asked", now)), updated=now)
-    events = (
-        call_event(old, "call.resolved", by=by, how="did-not-happen", evidence=evidence),
-        call_event(fresh, "call.asked", digest=fresh.digest, replaces=call.n),
-    )
-    return settle(Change(run, events), now)

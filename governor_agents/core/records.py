@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
-from governor_agents.core.calls import Retry, ToolCall, thaw
+from governor_agents.core.calls import IN_FLIGHT, Retry, ToolCall, thaw
 from governor_agents.core.verdicts import DAY, OnExpire, Stage
 from governor_agents.errors import ArgumentsError
 
@@ -78,6 +78,8 @@ _OPEN = frozenset(
 )
 
 DecisionKind = Literal["approve", "reject", "edit", "respond"]
+Answer = Literal["happened", "did-not-happen", "abandon"]
+"""What an operator may say of a call in doubt."""
 NoticeKind = Literal["asked", "decided"]
 
 
@@ -131,11 +133,22 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One time a worker set out to run the call."""
+    """One time a worker set out to run the call. ``died`` is when that worker was known to be dead, None until then."""
 
     fence: int
     owner: str
     at: float
+    died: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a doubt was settled: an operator's answer, and what it rests on."""
+
+    how: Answer
+    by: str
+    at: float
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +169,10 @@ class Call:
     """A tool call of a run: journal entry and, when people must decide, approval, in one.
 
     ``n`` is its number in the run; ``RUN.n`` is the approval's id. ``stages[stage]`` is asked now. ``expires`` bounds
-    PENDING; ``run_within`` bounds the time from the run's READY to the intent. ``passed_over`` are stages whose own
-    time ended before they approved. ``told`` is what the model hears instead of a result.
+    PENDING, ``deadline`` is how many seconds that was at first; ``run_within`` bounds the time from the run's READY to
+    the intent. ``passed_over`` are stages whose own time ended before they approved. ``told`` is what the model hears
+    instead of a result. ``in_flight`` is for how many seconds a request of the tool may still be under way after its
+    worker died; ``doubt`` that an attempt ended without a result, ``lapsed`` when the latest did.
     """
 
     n: int
@@ -171,6 +186,7 @@ class Call:
     schema_sha256: str = ""
     retry: Retry = "none"
     idempotency_ttl: float = DAY
+    in_flight: float = IN_FLIGHT
     policy: str = ""
     version: str = ""
     code: str = ""
@@ -184,6 +200,7 @@ class Call:
     stage_expires: float | None = None
     passed_over: tuple[Stage, ...] = ()
     expires: float | None = None
+    deadline: float = DAY
     run_within: float = DAY
     reason_required: bool = False
     on_expire: OnExpire = "continue"
@@ -196,6 +213,7 @@ class Call:
     lapsed: float | None = None
     result: Result | None = None
     told: str = ""
+    resolved: Resolution | None = None
     replaces: int | None = None
     replaced_by: int | None = None
 

@@ -79,6 +79,7 @@ TOOL_READERS: dict[str, Reader] = {
     "effect": scalar(lambda value: text(value, "an effect")),
     "retry": scalar(lambda value: choice(value, ("none", "idempotent", "reconcilable"))),
     "idempotency_ttl": scalar(seconds),
+    "in_flight": scalar(seconds),
 }
 
 RULE_READERS: dict[str, Reader] = TERM_READERS | {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from governor_agents.claims import pass_time
 from governor_agents.core import driving, telling
 from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState
 from governor_agents.crash import crash_point
@@ -26,7 +27,7 @@ async def tend(governor: Governor, run: Run) -> Run:
     crash_point("tend:before")
     now = await governor.loop.bridge(governor.runs.now())
     if time_has_come(run, now):
-        run = (await governor.loop.bridge(governor.runs.change(run.id, driving.tick))).run
+        run = (await governor.loop.bridge(governor.runs.change(run.id, pass_time))).run
         tell_state(run)
     if run.state is not RunState.ACTIVE and any(notice.due <= now for notice in run.outbox):
         run = await deliver(governor, run)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from governor_agents.core import decisions, driving, execution, settling
+from governor_agents.core import decisions, doubts, driving, execution, settling
 from governor_agents.core.calls import Retry, Tool, ToolCall
 from governor_agents.core.records import Call, CallState, Change, Decision, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -152,7 +152,8 @@ def _still(run: Run) -> Run:
             lapsed=None,
             why="",
             votes=tuple(replace(vote, at=NOW) for vote in call.votes),
-            attempts=tuple(replace(attempt, at=NOW) for attempt in call.attempts),
+            attempts=tuple(replace(attempt, at=NOW, died=None) for attempt in call.attempts),
+            resolved=None,
         )
         for call in run.calls
     )
@@ -274,8 +275,15 @@ class Explorer:
                 yield from self._write(
                     f"resolve {how} {call.n}",
                     world,
-                    lambda how=how, call=call: execution.resolve(
-                        run, call.n, NOW, how=how, by="op", evidence="e", nonce=f"again{run.count}", verdict=ASK
+                    lambda how=how, call=call: doubts.resolve(
+                        doubts.note_deaths(run, NOW, doubts.suspects(run)).run,
+                        call.n,
+                        NOW + call.in_flight,
+                        how=how,
+                        by="op",
+                        evidence="e",
+                        nonce=f"again{run.count}",
+                        verdict=ASK,
                     ),
                 )
 
@@ -345,7 +353,15 @@ class Explorer:
                 yield from self._write(
                     f"probe {name} {call.n}",
                     world,
-                    lambda call=call, happened=happened: execution.probed(run, call.n, NOW, happened=happened),
+                    lambda call=call, happened=happened: doubts.probed(
+                        run,
+                        call.n,
+                        NOW,
+                        owner=name,
+                        fence=fence,
+                        happened=happened,
+                        result=Result("h", '"x"') if happened else None,
+                    ),
                 )
         ends: dict[str, Callable[[], Change]] = {
             "finish": lambda: driving.finish(run, NOW, owner=name, fence=fence, output_json='"ok"'),

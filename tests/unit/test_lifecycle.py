@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from governor_agents.core import decisions, driving, execution, settling
+from governor_agents.core import decisions, doubts, driving, execution, settling
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
 from governor_agents.core.lifecycle import CALLS, RUNS, CallEvent, RunEvent, next_call, next_run
 from governor_agents.core.records import (
@@ -347,14 +347,15 @@ def test_exception_after_a_doubt_proves_nothing() -> None:
 def test_resolve_answers_a_doubt(how: str, state: CallState, rest: RunState) -> None:
     """An operator's word moves the call and frees the run."""
     run = driving.tick(executing(), 40.0).run
-    done = execution.resolve(run, 1, 50.0, how=how, by="op", evidence="log", nonce="n").run
+    done = doubts.resolve(run, 1, 50.0, how=how, by="op", evidence="log", nonce="n").run
     assert done.call(1).state is state and done.state is rest  # type: ignore[union-attr]
 
 
 def test_resolve_did_not_happen_asks_anew() -> None:
     """A new number, nonce and digest, and people are asked again: the old approval is used up."""
     run = driving.tick(executing(), 40.0).run
-    done = execution.resolve(run, 1, 50.0, how="did-not-happen", by="op", evidence="log", nonce="n2", verdict=ASK).run
+    run = doubts.note_deaths(run, 50.0, {OWNER}).run
+    done = doubts.resolve(run, 1, 110.0, how="did-not-happen", by="op", evidence="log", nonce="n2", verdict=ASK).run
     old, fresh = done.call(1), done.call(2)
     assert old and fresh and old.state is CallState.FAILED and old.replaced_by == 2
     assert fresh.state is CallState.PENDING and fresh.replaces == 1 and fresh.digest != old.digest
@@ -378,7 +379,7 @@ def test_cancel_with_a_doubt_blocks_until_it_is_resolved() -> None:
     run = driving.tick(executing(), 40.0).run
     run = settling.request_cancel(run, 41.0, by="op", reason="stop").run
     assert run.state is RunState.BLOCKED
-    done = execution.resolve(run, 1, 50.0, how="abandon", by="op", evidence="", nonce="n").run
+    done = doubts.resolve(run, 1, 50.0, how="abandon", by="op", evidence="log", nonce="n").run
     assert done.state is RunState.CANCELLED
 
 

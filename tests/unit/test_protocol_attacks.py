@@ -17,7 +17,7 @@ import pytest
 
 from governor_agents import Governor
 from governor_agents.claims import Claim
-from governor_agents.core import decisions, driving, execution, settling
+from governor_agents.core import decisions, doubts, driving, execution, settling
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
 from governor_agents.core.ports import Segment
 from governor_agents.core.records import CallState, Change, Decision, Result, Run, RunState, Snapshot
@@ -78,6 +78,11 @@ def claim(run: Run, now: float = 3.0, lease: float = 30.0) -> Run:
 
 def intent(run: Run, verdict: Verdict = ASK, *, n: int = 1, now: float = 4.0) -> Change:
     return execution.intent(run, n, now, owner=W1, fence=run.fence, verdict=verdict, schema_sha256="", idem_key="key")
+
+
+def dead(run: Run, now: float) -> Run:
+    """The run once it is known that whoever set out to run its calls in doubt is dead."""
+    return doubts.note_deaths(run, now, doubts.suspects(run)).run
 
 
 def state(run: Run, n: int = 1) -> CallState:
@@ -142,7 +147,8 @@ def test_run_within_counts_anew_for_a_call_that_replaces_another() -> None:
     """A doubt that stood for a day: what is approved anew afterwards is not overdue at once."""
     short = replace(ASK, run_within=50.0)
     run = driving.tick(intent(claim(vote(paused(ask(short))).run), short).run, 40.0).run
-    run = execution.resolve(run, 1, 1000.0, how="did-not-happen", by="op", evidence="", nonce="n", verdict=short).run
+    run = dead(run, 900.0)
+    run = doubts.resolve(run, 1, 1000.0, how="did-not-happen", by="op", evidence="log", nonce="n", verdict=short).run
     run = vote(run, n=2, now=1001.0).run
     assert state(claim(run, 1002.0), 2) is CallState.APPROVED
 
@@ -209,7 +215,8 @@ def test_the_replacement_of_an_edited_call_is_found_again() -> None:
     """The framework comes back with the model's arguments; the new call must know that it was edited."""
     run = vote(paused(), kind=Decision.edit({"amount": 1}), verdict=ASK).run
     run = driving.tick(intent(claim(run)).run, 40.0).run
-    run = execution.resolve(run, 1, 50.0, how="did-not-happen", by="op", evidence="", nonce="n", verdict=ASK).run
+    run = dead(run, 50.0)
+    run = doubts.resolve(run, 1, 110.0, how="did-not-happen", by="op", evidence="log", nonce="n", verdict=ASK).run
     fresh = run.call(2)
     assert fresh is not None and fresh.args == b'{"amount":1}' and fresh.asked_args == b'{"amount":5}'
 
@@ -285,7 +292,7 @@ def test_a_loop_that_ends_with_a_retry_open_can_be_left() -> None:
     run = execution.lapse(allowed(Tool("pay", retry="idempotent")), 1, 2.0, owner=W1, fence=1, attempt=1).run
     run = driving.finish(run, 3.0, owner=W1, fence=1, output_json='"x"').run
     assert run.state is RunState.BLOCKED
-    after = execution.resolve(run, 1, 4.0, how="abandon", by="op", evidence="", nonce="n").run
+    after = doubts.resolve(run, 1, 4.0, how="abandon", by="op", evidence="log", nonce="n").run
     assert after.state is not RunState.BLOCKED
 
 
@@ -791,7 +798,7 @@ def test_a_function_that_an_operator_says_happened_is_not_in_doubt() -> None:
         await loop.bridge(
             runs.change(
                 pending.run,
-                lambda r, now: execution.resolve(r, 1, now, how="happened", by="op", evidence="seen", nonce="n"),
+                lambda r, now: doubts.resolve(r, 1, now, how="happened", by="op", evidence="seen", nonce="n"),
             )
         )
         try:

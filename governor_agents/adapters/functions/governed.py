@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.adapters.functions.arguments import Parameters
-from governor_agents.claims import Claim, held, this_worker
+from governor_agents.claims import Claim, held, pass_time
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState, Run, RunState, approval_id, evolve
@@ -32,6 +32,7 @@ from governor_agents.errors import (
     WouldBlock,
 )
 from governor_agents.guard import Ran
+from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
 from governor_agents.policies import person_id
 
@@ -206,7 +207,7 @@ class Governed:
         """The run once it is over, or claimed by us. Keeps our place as its waiter meanwhile."""
         governor = self.governor
         while True:
-            change = await governor.loop.bridge(governor.runs.change(id, driving.tick))
+            change = await governor.loop.bridge(governor.runs.change(id, pass_time))
             run = change.run
             if run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
                 return run

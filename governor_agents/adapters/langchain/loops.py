@@ -17,11 +17,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from governor_agents.claims import Claim, this_worker
+from governor_agents.claims import Claim, pass_time
 from governor_agents.core import driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.records import Run, RunState
 from governor_agents.errors import Fenced, IllegalTransition, NotFound
+from governor_agents.liveness import this_worker
 from governor_agents.policies import person_id
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Loops:
         before = loop.before
         mine = before is not None and before.paused and before.claim is not None and before.claim.run == run.id
         if run.state is RunState.ACTIVE and not mine:
-            run = (await self._governor.runs.change(run.id, driving.tick)).run
+            run = (await self._governor.runs.change(run.id, pass_time)).run
         if run.state is RunState.ACTIVE and not mine:
             raise IllegalTransition(f"thread {loop.thread} is being driven by run {run.id}; wait for it, or cancel it")
         await self._cancel(run, "a new message came", superseded=not mine)

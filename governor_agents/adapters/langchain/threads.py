@@ -23,7 +23,7 @@ from governor_agents.adapters.langchain.entries import Entry, Found, Place, Save
 from governor_agents.adapters.langchain.loops import Loops
 from governor_agents.adapters.langchain.values import text
 from governor_agents.claims import Claim
-from governor_agents.core import driving
+from governor_agents.core import execution
 from governor_agents.core.calls import Json
 from governor_agents.core.ports import Record
 from governor_agents.crash import crash_point
@@ -165,7 +165,7 @@ class Threads:
                 continue
             try:
                 run = await self._governor.runs.get(claim.run)
-                driving.hold(run, owner=claim.owner, fence=claim.fence)
+                execution.hold(run, owner=claim.owner, fence=claim.fence)
             except (Fenced, NotFound) as error:
                 claim.lost = True
                 claim.stop = claim.stop or str(error)
