@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import StoreError
+from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.steps import drive, mine, tend
 
@@ -43,6 +43,7 @@ class Worker:
         self._busy: dict[Key, asyncio.Task[bool]] = {}
         self._put_off: dict[Key, tuple[int, float]] = {}
         self._complained: dict[str, float] = {}
+        self._away: dict[Governor, float] = {}
         self._said: set[str] = set()
 
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
@@ -71,20 +72,21 @@ class Worker:
         """Start a task for each run that is due and not in hand."""
         started: list[asyncio.Task[bool]] = []
         after: tuple[float, str] | None = None
-        while True:
+        while not self._is_away(governor):
             try:
                 page = await governor.loop.bridge(governor.runs.due(PAGE, after))
             except StoreError as error:
-                self._complain(f"the store {governor.store.url}", error)
-                return started
+                self._store_fails(governor, error)
+                break
             for record, run in page:
                 task = self._take(governor, record, run)
                 if task is not None:
                     started.append(task)
             if len(page) < PAGE:
-                return started
+                break
             last = page[-1][0]
             after = (last.due or 0.0, last.id)
+        return started
 
     def _take(self, governor: Governor, record: Record, run: Run | Exception) -> asyncio.Task[bool] | None:
         key = (record.tenant, record.id)
@@ -105,6 +107,8 @@ class Worker:
     async def _work(self, governor: Governor, run: Run, key: Key, v: int) -> bool:
         """One run: what time and people need at once, then its loop when there is room for it."""
         wait = PUT_OFF
+        if self._is_away(governor):  # another run met it a moment ago
+            return False
         try:
             tended = await tend(governor, run)
             did = tended.seq != run.seq
@@ -114,6 +118,9 @@ class Worker:
                     did = await drive(governor, tended) or did
             else:
                 self._say_unknown(governor, tended)
+        except StoreUnavailable as error:
+            self._store_fails(governor, error)
+            did, wait = False, 2 * AGAIN  # longer than the store is left alone: should it be this run, others go first
         except Exception as error:  # one run's trouble is its own: the others go on
             self._complain(f"run {run.id}", error)
             did, wait = False, AGAIN
@@ -122,6 +129,14 @@ class Worker:
         else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
             self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
         return did
+
+    def _store_fails(self, governor: Governor, error: StoreError) -> None:
+        """The store's trouble is not one run's: say it once, and leave the store alone for a moment."""
+        self._complain(f"the store {governor.store.url}", error)
+        self._away[governor] = asyncio.get_running_loop().time() + AGAIN
+
+    def _is_away(self, governor: Governor) -> bool:
+        return asyncio.get_running_loop().time() < self._away.get(governor, 0.0)
 
     def _say_unknown(self, governor: Governor, run: Run) -> None:
         """Say once of a run that waits for a worker which knows its agent."""
