@@ -80,7 +80,7 @@ class Governor:
             self.store = SealedStore(self.store, self.keys)
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
-        self.runs = Runs(self.store, tenant)
+        self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)
         self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)

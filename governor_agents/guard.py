@@ -18,7 +18,7 @@ from base64 import b32encode
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from governor_agents.background import Background
@@ -55,8 +55,8 @@ class Ran:
     """
 
     how: Literal["value", "told", "waits"]
-    value: Any = None
-    text: str = ""
+    value: Any = field(default=None, repr=False)
+    text: str = field(default="", repr=False)
     state: CallState | None = None
 
 
@@ -66,10 +66,10 @@ class _Entry:
 
     instead: Ran | None = None
     n: int = 0
-    args: bytes = b""
-    key: str = ""
+    args: bytes = field(default=b"", repr=False)
+    key: str = field(default="", repr=False)
     attempt: int = 0
-    recorded: bytes | None = None
+    recorded: bytes | None = field(default=None, repr=False)
     known: ToolCall | None = None
 
 

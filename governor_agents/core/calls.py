@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from governor_agents.errors import ArgumentsError
@@ -131,7 +131,7 @@ class ToolCall:
     """A tool call as intercepted: frozen arguments and everything that identifies it."""
 
     tool: str
-    args: bytes
+    args: bytes = field(repr=False)
     call_id: str
     agent: str = ""
     run: str = ""

@@ -41,7 +41,7 @@ class Record:
     kind: str
     tenant: str
     id: str
-    body: bytes
+    body: bytes = field(repr=False)
     index: Mapping[str, str] = field(default_factory=dict)
     due: float | None = None
     v: int = 0
@@ -55,7 +55,7 @@ class StoredEvent:
     """One audit event of a record: its place in the record's own sequence, from 1, and its bytes."""
 
     seq: int
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 Events = list[StoredEvent]
@@ -66,7 +66,7 @@ class Blob:
     """Content under its digest. The writer computes ``id`` from ``data``; equal ids mean equal content."""
 
     id: str
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +194,8 @@ class Segment:
     """
 
     ended: bool
-    output: Json = None
-    snapshot: bytes = b""
+    output: Json = field(default=None, repr=False)
+    snapshot: bytes = field(default=b"", repr=False)
     pending: tuple[ToolCall, ...] = ()
 
 

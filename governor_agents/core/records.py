@@ -1,11 +1,12 @@
 """The records: one `Run` is the aggregate a store keeps, everything that must change together is inside it.
 
-All classes are frozen; a change is a new object made with `evolve`. Times are epoch seconds by the store's clock.
+All classes are frozen; a change is a new object made with `evolve`. Times are epoch seconds by the store's clock. A
+``repr`` ends in logs, so it leaves out arguments, results, and what people or tools said.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
@@ -88,9 +89,9 @@ class Decision:
     """What a person decides: approve, reject, edit (new arguments) or respond (answer in the tool's place)."""
 
     kind: DecisionKind
-    reason: str = ""
-    args: bytes | None = None
-    answer: str = ""
+    reason: str = field(default="", repr=False)
+    args: bytes | None = field(default=None, repr=False)
+    answer: str = field(default="", repr=False)
 
     @classmethod
     def approve(cls, reason: str = "") -> Decision:
@@ -127,7 +128,7 @@ class Vote:
     at: float
     digest: str
     stage: int = 0
-    reason: str = ""
+    reason: str = field(default="", repr=False)
     channel: str = ""
 
 
@@ -148,7 +149,7 @@ class Resolution:
     how: Answer
     by: str
     at: float
-    evidence: str
+    evidence: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Result:
     """
 
     sha256: str
-    data: str | None = None
+    data: str | None = field(default=None, repr=False)
     blob: str = ""
     ok: bool = True
 
@@ -179,7 +180,7 @@ class Call:
     call_id: str
     generation: int
     tool: str
-    args: bytes
+    args: bytes = field(repr=False)
     state: CallState
     created: float
     agent: str = ""
@@ -190,11 +191,11 @@ class Call:
     policy: str = ""
     version: str = ""
     code: str = ""
-    why: str = ""
+    why: str = field(default="", repr=False)
     digest: str = ""
     fingerprint: str = ""
-    nonce: str = ""
-    idem_key: str = ""
+    nonce: str = field(default="", repr=False)
+    idem_key: str = field(default="", repr=False)
     stages: tuple[Stage, ...] = ()
     stage: int = 0
     stage_expires: float | None = None
@@ -207,12 +208,12 @@ class Call:
     excluded: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     votes: tuple[Vote, ...] = ()
-    asked_args: bytes | None = None
+    asked_args: bytes | None = field(default=None, repr=False)
     attempts: tuple[Attempt, ...] = ()
     doubt: bool = False
     lapsed: float | None = None
     result: Result | None = None
-    told: str = ""
+    told: str = field(default="", repr=False)
     resolved: Resolution | None = None
     replaces: int | None = None
     replaced_by: int | None = None
@@ -307,11 +308,11 @@ class Run:
     snapshot: Snapshot | None = None
     outbox: tuple[Notice, ...] = ()
     cancel: Literal["", "cancelled", "superseded"] = ""
-    cancel_reason: str = ""
+    cancel_reason: str = field(default="", repr=False)
     blocked: str = ""
-    blocked_detail: str = ""
-    output_json: str = ""
-    error: str = ""
+    blocked_detail: str = field(default="", repr=False)
+    output_json: str = field(default="", repr=False)
+    error: str = field(default="", repr=False)
     updated: float = 0.0
     ended: float | None = None
     seq: int = 0
@@ -400,7 +401,7 @@ class Event:
     n: int | None = None
     by: str = ""
     tool: str = ""
-    detail: tuple[tuple[str, str | int | float | bool], ...] = ()
+    detail: tuple[tuple[str, str | int | float | bool], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

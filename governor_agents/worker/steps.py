@@ -75,7 +75,8 @@ def tell_state(run: Run) -> None:
         why = f"nobody knows whether {doubts} happened" if doubts else run.blocked_detail or run.blocked
         log.warning("run %s is %s: %s", run.id, run.state, why)
     else:
-        log.info("run %s is %s%s", run.id, run.state, f": {run.error}" if run.error else "")
+        # What was raised may quote the arguments; its kind is enough here, the record has the rest.
+        log.info("run %s is %s%s", run.id, run.state, f": {run.error.partition(':')[0]}" if run.error else "")
 
 
 async def deliver(governor: Governor, run: Run) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
@@ -36,7 +36,7 @@ class Site:
     edits by the middleware (else the message says so itself)."""
 
     name: str
-    args: dict[str, Any]
+    args: dict[str, Any] = field(repr=False)
     call_id: str
     tool: BaseTool | None
     at: int = 0
