@@ -82,8 +82,8 @@ def approve(n: int) -> Part:
 
     async def decide(app: App, scene: Scene, board: Board) -> None:
         while True:
-            open_now = await app.governor.inbox(limit=50)
-            for approval in open_now[:12]:
+            open_now = await app.governor.inbox(limit=16)
+            for approval in open_now:
                 decision = random.choice((Decision.approve("fine"), Decision.approve("fine"), Decision.reject("no")))
                 scene.decided.write(**await _vote(app, approval.id, decision, APPROVERS[n]))
                 board[FIRST_APPROVER + n] += 1

@@ -1,0 +1,344 @@
+"""Every decision in every situation has one verdict, the documented one; of 64 opposite votes at once, one wins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governor_agents import Decision, Governor, PolicySet, Worker
+from governor_agents.adapters.functions import Governed, Pending
+from governor_agents.core import driving
+from governor_agents.core.binding import bind
+from governor_agents.core.records import CallState, Change, Run, RunState, evolve, split_approval_id
+from governor_agents.errors import DecisionRefused, GovernorError, NotFound
+from tests.faults.decision_table import COUNTS, DOCUMENT, KINDS, NAMES_WINNER, SAME, SITUATIONS, document
+from tests.faults.voters import kind as kind_of
+from tests.faults.voters import voter
+from tests.stores import STORES
+
+ROOT = Path(__file__).resolve().parents[2]
+ALICE, BOB, CAROL, DAVE = "local:alice", "local:bob", "local:carol", "local:dave"
+ROUNDS = 200 if os.environ.get("GOVERNOR_NIGHTLY") else 5
+VOTERS, PROCESSES = 64, 4
+VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
+OTHER = {"approve": "reject", "reject": "approve", "edit": "reject", "respond": "approve"}
+POLICY = f"version: 1\napprovals: {{channels: [silent], approvers: [{ALICE}, {BOB}, {DAVE}]}}"
+
+
+class Silent:
+    """A channel that reaches nobody."""
+
+    name = "silent"
+
+    async def notify(self, approval: Any) -> str:
+        return ""
+
+    async def update(self, approval: Any, card: str) -> None:
+        return None
+
+
+def made(kind: str, *, reason: str = "because", more: str = "") -> Decision:
+    """A decision of this kind; ``more`` makes it differ from another one of its kind."""
+    match kind:
+        case "approve":
+            return Decision.approve(reason)
+        case "reject":
+            return Decision.reject(reason)
+        case "edit":
+            return Decision.edit({"amount": 7, "to": f"x{more}"}, reason)
+    return Decision.respond(f"I did it{more}", reason)
+
+
+@dataclass(slots=True)
+class Scene:
+    """A governor, its governed function, and a second tenant in the same store."""
+
+    governor: Governor
+    pay: Governed
+    strict: Governed
+    brief: Governed
+    elsewhere: Governor
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: list[asyncio.Task[int]] = field(default_factory=list)
+
+    async def ask(self) -> Pending:
+        """A call that waits."""
+        return await self.pay.ask(amount=5, to="x")
+
+    async def decided(self, kind: str, by: str = ALICE) -> str:
+        """An approval that somebody decided."""
+        asked = await self.ask()
+        await self.governor.decide(asked.approval, made(kind), by=by)
+        return asked.approval
+
+    async def executing(self) -> Pending:
+        """A call whose tool runs."""
+        asked = await self.ask()
+        await self.governor.decide(asked.approval, made("approve"), by=ALICE)
+        self.tasks.append(asyncio.create_task(Worker(self.governor).run(once=True)))
+        await self.began.wait()
+        return asked
+
+
+@pytest.fixture(params=STORES)
+async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
+    """A fresh store."""
+    url = STORES[request.param](tmp_path)
+    governor = Governor(PolicySet.from_text(POLICY), store=url, handlers={"silent": Silent()})
+    elsewhere = Governor(PolicySet.from_text(POLICY), store=url, tenant="other", handlers={"silent": Silent()})
+
+    async def pay(amount: int, to: str) -> str:
+        made_scene.began.set()
+        await made_scene.may_end.wait()
+        return "paid"
+
+    made_scene = Scene(
+        governor,
+        governor.govern(name="pay", requester=DAVE)(pay),
+        governor.govern(name="strict", reason_required=True, approvers=[ALICE])(pay),
+        governor.govern(name="brief", deadline=0.001, approvers=[ALICE, BOB])(pay),
+        elsewhere,
+    )
+    await elsewhere.open()
+    yield made_scene
+    made_scene.may_end.set()
+    await asyncio.gather(*made_scene.tasks)
+    await governor.close()
+    await elsewhere.close()
+
+
+Cast = tuple[str, str, Decision, str | None]
+"""Approval, person, decision, and the digest that the person saw (None: the present one)."""
+
+
+async def pending(scene: Scene, kind: str) -> Cast:
+    return (await scene.ask()).approval, BOB, made(kind), None
+
+
+async def same_again(scene: Scene, kind: str) -> Cast:
+    return await scene.decided(kind), ALICE, made(kind), None
+
+
+async def same_by_another(scene: Scene, kind: str) -> Cast:
+    return await scene.decided(kind), BOB, made(kind), None
+
+
+async def opposite(scene: Scene, kind: str) -> Cast:
+    return await scene.decided(OTHER[kind]), BOB, made(kind), None
+
+
+async def other_bytes(scene: Scene, kind: str) -> Cast:
+    before = kind if kind in ("edit", "respond") else OTHER[kind]
+    return await scene.decided(before), ALICE, made(kind, more="!"), None
+
+
+async def stale_digest(scene: Scene, kind: str) -> Cast:
+    asked = await scene.ask()
+    seen = (await scene.governor.approval(asked.approval)).call.digest
+    await scene.governor.loop.bridge(scene.governor.runs.change(asked.run, _edited))
+    return asked.approval, BOB, made(kind), seen
+
+
+def _edited(run: Run, now: float) -> Change:
+    """Other bytes, and it still waits: what somebody from a later stage does to it."""
+    call = run.calls[-1]
+    return Change(run.with_call(bind(run, evolve(call, args=b'{"amount":6,"to":"x"}', asked_args=call.args))))
+
+
+async def after_expiry(scene: Scene, kind: str) -> Cast:
+    asked = await scene.brief.ask(amount=5, to="x")
+    expires = (await scene.governor.approval(asked.approval)).call.expires
+    assert expires is not None
+    while await scene.governor.loop.bridge(scene.governor.runs.now()) < expires:  # noqa: ASYNC110  the clock of the store
+        await asyncio.sleep(0)
+    return asked.approval, ALICE, made(kind), None
+
+
+async def after_cancel(scene: Scene, kind: str) -> Cast:
+    asked = await scene.ask()
+    await scene.governor.cancel(asked.run, by=ALICE, reason="not needed")
+    return asked.approval, BOB, made(kind), None
+
+
+async def superseded(scene: Scene, kind: str) -> Cast:
+    asked = await scene.ask()
+    await scene.governor.cancel(asked.run, by=DAVE, superseded=True)
+    return asked.approval, BOB, made(kind), None
+
+
+async def while_executing(scene: Scene, kind: str) -> Cast:
+    return (await scene.executing()).approval, BOB, made(kind), None
+
+
+async def in_doubt(scene: Scene, kind: str) -> Cast:
+    asked = await scene.executing()
+    much_later = lambda run, now: driving.tick(run, now + 1000.0)  # noqa: E731
+    run = (await scene.governor.loop.bridge(scene.governor.runs.change(asked.run, much_later))).run
+    assert run.state is RunState.BLOCKED and run.calls[-1].state is CallState.UNKNOWN
+    return asked.approval, BOB, made(kind), None
+
+
+async def after_done(scene: Scene, kind: str) -> Cast:
+    scene.may_end.set()
+    asked = await scene.executing()
+    run = await scene.governor.wait(asked.run, timeout=60.0, until=lambda run: run.state.ended)
+    assert run.calls[-1].state is CallState.SUCCEEDED
+    return asked.approval, BOB, made(kind), None
+
+
+async def not_asked(scene: Scene, kind: str) -> Cast:
+    return (await scene.ask()).approval, CAROL, made(kind), None
+
+
+async def asked_for_it(scene: Scene, kind: str) -> Cast:
+    return (await scene.ask()).approval, DAVE, made(kind), None
+
+
+async def no_reason(scene: Scene, kind: str) -> Cast:
+    return (await scene.strict.ask(amount=5, to="x")).approval, ALICE, made(kind, reason=""), None
+
+
+async def unknown_id(scene: Scene, kind: str) -> Cast:
+    asked = await scene.ask()
+    return asked.approval.replace("run_", "run_x"), BOB, made(kind), None
+
+
+async def other_tenant(scene: Scene, kind: str) -> Cast:
+    pay = scene.elsewhere.govern(name="pay")(scene.pay._function)
+    return (await pay.ask(amount=5, to="x")).approval, BOB, made(kind), None
+
+
+SETTING: dict[str, Callable[[Scene, str], Any]] = {name: globals()[name.replace(" ", "_")] for name in SITUATIONS}
+
+
+async def standing(governor: Governor, approval: str) -> Run | None:
+    """The run behind an approval."""
+    parts = split_approval_id(approval)
+    assert parts is not None
+    with contextlib.suppress(NotFound):
+        return await governor.get(parts[0])
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_cell_of_the_table(scene: Scene, situation: str, kind: str) -> None:
+    """The verdict is the documented one, and a decision that does not count leaves the record as it was."""
+    approval, by, decision, digest = await SETTING[situation](scene, kind)
+    before = await standing(scene.governor, approval)
+    wanted = SITUATIONS[situation][1][kind]
+    try:
+        after: Run | None = await scene.governor.decide(approval, decision, by=by, digest=digest)
+        assert after is not None
+        given = SAME if before is not None and after.seq == before.seq else f"counts: {after.calls[-1].state}"
+    except GovernorError as error:
+        given, after = error.code, await standing(scene.governor, approval)
+        if situation in NAMES_WINNER:
+            assert re.search(rf"already ({'|'.join(VERBS.values())}) by {ALICE} at \d{{4}}-", str(error)), error
+    assert given == wanted
+    if wanted not in COUNTS.values():
+        assert before == after
+
+
+async def test_unknown_and_foreign_approvals_sound_the_same(scene: Scene) -> None:
+    """Who guesses ids learns nothing about other tenants."""
+    said = []
+    for setting in (unknown_id, other_tenant):
+        approval, by, decision, _ = await setting(scene, "approve")
+        with pytest.raises(NotFound) as refused:
+            await scene.governor.decide(approval, decision, by=by)
+        said.append(str(refused.value).replace(approval, "ID"))
+    assert said[0] == said[1]
+
+
+def test_document_says_what_the_table_says() -> None:
+    """``docs/decisions.md`` is written from the data that is tried here."""
+    assert DOCUMENT.read_text("utf-8") == document(), "run: python -m tests.faults.decision_table"
+
+
+class Voters:
+    """One process of voters."""
+
+    def __init__(self, url: str, first: int, count: int) -> None:
+        command = [sys.executable, "-m", "tests.faults.voters", url, str(first), str(count)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    def say(self, line: str) -> None:
+        """Give them an approval."""
+        self._stdin.write(line + "\n")
+        self._stdin.flush()
+
+    def hear(self) -> str:
+        """What they answer."""
+        return self._stdout.readline().strip()
+
+    def __enter__(self) -> Voters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stdin.close()
+        self._process.wait()
+        self._stdout.close()
+
+
+@pytest.mark.timeout(1800 if ROUNDS > 5 else 600)
+@pytest.mark.parametrize("name", STORES)
+def test_64_opposite_votes_have_one_winner(name: str, tmp_path: Path) -> None:
+    """Four processes, two store objects each: one vote wins, the 63 others are told the same, and whose it was."""
+    url = STORES[name](tmp_path)
+    names = ", ".join(voter(n) for n in range(VOTERS))
+    policy = f"version: 1\napprovals: {{channels: [silent], approvers: [{names}]}}"
+    governor = Governor(PolicySet.from_text(policy), store=url)
+
+    @governor.govern(name="pay")
+    def pay(round: int) -> None:
+        raise AssertionError("no worker runs here")
+
+    won = set()
+    with contextlib.ExitStack() as stack:
+        stack.callback(governor.close_sync)
+        governor.list_runs_sync()
+        each = VOTERS // PROCESSES
+        processes = [stack.enter_context(Voters(url, n * each, each)) for n in range(PROCESSES)]
+        assert [process.hear() for process in processes] == ["ready"] * PROCESSES
+        for round in range(ROUNDS):
+            approval = pay.ask_sync(round).approval
+            for process in processes:
+                process.say(approval)
+            won.add(one_winner(governor, approval, [vote for p in processes for vote in json.loads(p.hear())]))
+    assert len(won) >= 1
+
+
+def one_winner(governor: Governor, approval: str, votes: list[list[Any]]) -> int:
+    """The number of the voter who won; asserts that everybody was told so, and that the record says so."""
+    counted = [n for n, code, _ in votes if code == "counted"]
+    assert len(votes) == VOTERS and len(counted) == 1, votes
+    winner = counted[0]
+    call = governor.approval_sync(approval).call
+    assert [(vote.by, vote.kind) for vote in call.votes] == [(voter(winner), kind_of(winner))]
+    verb = VERBS[kind_of(winner)]
+    for n, code, said in votes:
+        told = re.fullmatch(
+            rf"{approval} was already {verb} by {voter(winner)} at .* UTC; your (\w+) does not count", said
+        )
+        assert n == winner or (code == "already_decided" and told is not None and told[1] == kind_of(n)), said
+    again = Decision.approve("yes") if kind_of(winner) == "approve" else Decision.reject("no")
+    before = governor.approval_sync(approval).run
+    assert governor.decide_sync(approval, again, by=voter(winner)) == before
+    with pytest.raises(DecisionRefused):
+        governor.decide_sync(approval, again, by=voter((winner + 2) % VOTERS))
+    return winner
