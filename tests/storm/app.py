@@ -7,6 +7,7 @@ says.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def build(scene: Scene) -> App:
 
     async def act(gate: int) -> str:
         claim = current_claim()
-        scene.effects.write(run=claim.run if claim else "", gate=gate)
+        scene.effects.write(run=claim.run if claim else "", gate=gate, pid=os.getpid())
         if scene.slow:
             await asyncio.sleep(scene.slow)
         return f"moved {gate}"

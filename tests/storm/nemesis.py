@@ -50,6 +50,7 @@ class Storm:
         self._children: list[Child] = []
         self._done: list[str] = []
         self._last = (0, time.monotonic())
+        self._seen = 0
 
     def run(self) -> Report:
         """The whole storm; what came of it."""
@@ -95,25 +96,44 @@ class Storm:
                 self._fork(child)
 
     def _strike(self) -> None:
-        """The next kill or stop, when as many decisions have been made as it is due after."""
-        decided, now = min(self._board.decided, self._gates), time.monotonic()
-        total = len(self._strikes) + len(self._done)
-        behind = not total or decided / self._gates < len(self._done) / total
-        if decided != self._last[0]:
-            self._last = (decided, now)
-        awake = [child for child in self._children if not child.wakes]
-        if not self._strikes or not awake or (behind and now - self._last[1] < PATIENCE):
+        """The next kill or stop, when its time has come."""
+        child = self._aim() if self._scene.fault else self._pick()
+        if child is None:
             return
-        self._last = (decided, now)
-        child, what = self._random.choice(awake), self._strikes.pop()
+        what = self._strikes.pop()
         self._done.append(what)
         if what == "stop":
             os.kill(child.pid, signal.SIGSTOP)
-            child.wakes = now + self._scene.lease * self._random.uniform(1.1, 1.6)
+            child.wakes = time.monotonic() + self._scene.lease * self._random.uniform(1.1, 1.6)
         else:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
             self._fork(child)
+
+    def _pick(self) -> Child | None:
+        """Anybody, when as many decisions have been made as the next strike is due after."""
+        decided, now = min(self._board.decided, self._gates), time.monotonic()
+        if decided != self._last[0]:
+            self._last = (decided, now)
+        awake = [child for child in self._children if not child.wakes]
+        if not self._strikes or not awake:
+            return None
+        early = decided / self._gates < len(self._done) / (len(self._strikes) + len(self._done))
+        if early and now - self._last[1] < PATIENCE:
+            return None
+        self._last = (decided, now)
+        return self._random.choice(awake)
+
+    def _aim(self) -> Child | None:
+        """A build that is known to be broken is struck where it hurts: whoever has just acted, once per effect."""
+        effects = self._scene.effects.lines()[self._seen :] if self._strikes else []
+        self._seen += len(effects)
+        if effects:
+            self._last = (self._seen, time.monotonic())
+        elif time.monotonic() - self._last[1] > 10 * PATIENCE:  # nothing is done any more
+            self._strikes.clear()
+        acted = {line["pid"] for line in effects}
+        return next((child for child in self._children if child.pid in acted and not child.wakes), None)
 
     def _drain(self) -> None:
         """Wait until nothing is left to be done, or the time is over; then let the workers finish."""

@@ -49,8 +49,8 @@ def test_storm_leaves_one_winner_and_one_effect(store: str) -> None:
         ("forgets_writes", (0, 0), ("winners",)),
         ("late_votes", (0, 0), ("winners",)),
         ("rejected_runs", (0, 0), ("rejected",)),
-        ("no_fence", (10, 8), ("double",)),
-        ("effect_before_intent", (16, 2), ("double",)),
+        ("no_fence", (4, 4), ("double",)),
+        ("effect_before_intent", (4, 4), ("double",)),
     ],
 )
 def test_storm_finds_a_broken_build(fault: str, strikes: tuple[int, int], found: tuple[str, ...]) -> None:
