@@ -21,6 +21,7 @@ from governor_agents.adapters.functions import Governed, Pending
 from governor_agents.core import driving
 from governor_agents.core.binding import bind
 from governor_agents.core.records import CallState, Change, Run, RunState, evolve, split_approval_id
+from governor_agents.core.telling import call_event
 from governor_agents.errors import DecisionRefused, GovernorError, NotFound
 from tests.faults.decision_table import COUNTS, DOCUMENT, KINDS, NAMES_WINNER, SAME, SITUATIONS, document
 from tests.faults.voters import kind as kind_of
@@ -154,7 +155,8 @@ async def stale_digest(scene: Scene, kind: str) -> Cast:
 def _edited(run: Run, now: float) -> Change:
     """Other bytes, and it still waits: what somebody from a later stage does to it."""
     call = run.calls[-1]
-    return Change(run.with_call(bind(run, evolve(call, args=b'{"amount":6,"to":"x"}', asked_args=call.args))))
+    edited = bind(run, evolve(call, args=b'{"amount":6,"to":"x"}', asked_args=call.args))
+    return Change(run.with_call(edited), (call_event(edited, "call.edited"),))
 
 
 async def after_expiry(scene: Scene, kind: str) -> Cast:
