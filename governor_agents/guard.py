@@ -312,7 +312,7 @@ class Guard:
     async def _failed(self, claim: Claim, entry: _Entry, error: Exception) -> None:
         """The tool raised; where it cannot tell what happened, or its value cannot be recorded, that is a doubt."""
         if isinstance(error, OutcomeUnknown | _NotRecordable):
-            await self._lapsed(claim, entry)
+            await self._lapsed(claim, entry, over=True)
             return
         told = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace").decode()
         await self._leave(claim, entry, False, freeze({"error": type(error).__name__, "told": told}), told)
@@ -351,13 +351,15 @@ class Guard:
         if left is not None and left.state is CallState.UNKNOWN:
             raise _stop(claim, left)
 
-    async def _lapsed(self, claim: Claim, entry: _Entry) -> None:
-        claim.stop = f"{approval_id(claim.run, entry.n)} was cut off while it ran"
+    async def _lapsed(self, claim: Claim, entry: _Entry, *, over: bool = False) -> None:
+        """The tool left no result: cut off while it ran, or ``over``, back without an answer."""
+        how = "cannot tell what it did" if over else "was cut off while it ran"
+        claim.stop = f"{approval_id(claim.run, entry.n)} {how}"
         with contextlib.suppress(Fenced):
             await self._runs.change(
                 claim.run,
                 lambda run, now: execution.lapse(
-                    run, entry.n, now, owner=claim.owner, fence=claim.fence, attempt=entry.attempt
+                    run, entry.n, now, owner=claim.owner, fence=claim.fence, attempt=entry.attempt, over=over
                 ),
                 fresh=False,
             )

@@ -209,11 +209,16 @@ def lapse_call(call: Call, now: float) -> tuple[Call, Event]:
     return call, call_event(call, reason="no result")
 
 
-def lapse(run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int) -> Change:
-    """The tool was cancelled from outside (a time-out, a shutdown): nobody knows how far it came."""
+def lapse(run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int, over: bool = False) -> Change:
+    """The tool left no result, and nobody knows how far it came: cut off from outside (a time-out, a shutdown).
+
+    ``over``: it came back by itself and cannot tell, so nothing of this attempt runs any more.
+    """
     call = find(run, n)
     if call.state is not C.EXECUTING or not _mine(call, owner, fence, attempt):
         return Change(run)
+    if over:
+        call = evolve(call, attempts=(*call.attempts[:-1], evolve(call.attempts[-1], died=now)))
     call, event = lapse_call(call, now)
     return settle(Change(evolve(run.with_call(call), updated=now), (event,)), now)
 

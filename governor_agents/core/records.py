@@ -134,7 +134,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One time a worker set out to run the call. ``died`` is when that worker was known to be dead, None until then."""
+    """One time a worker set out to run the call.
+
+    ``died`` is when that worker was known to be done with it, dead or back from the tool without an answer; None until
+    then.
+    """
 
     fence: int
     owner: str

@@ -448,3 +448,15 @@ def test_a_vote_for_the_old_call_is_none_for_the_new_one() -> None:
     run = resolve(doubtful(dead=(W1,)), "did-not-happen").run
     with pytest.raises(StaleDecision):
         decisions.decide(run, 2, Decision.approve(), by="alice", now=205.0, digest=run.calls[0].digest)
+
+
+def test_a_tool_that_came_back_without_an_answer_is_done_with_the_call() -> None:
+    """Its worker lives, but nothing of the attempt runs any more: only what is under way must still be waited for."""
+    run = begun(approved())
+    mine: dict[str, Any] = {"owner": W1, "fence": run.fence, "attempt": 1}
+    with pytest.raises(WorkerMayLive):
+        resolve(execution.lapse(run, 1, 5.0, **mine).run, "did-not-happen", now=1e9)
+    back = execution.lapse(run, 1, 5.0, over=True, **mine).run
+    with pytest.raises(TooEarly):
+        resolve(back, "did-not-happen", now=64.9)
+    assert state(resolve(back, "did-not-happen", now=65.0).run) is CallState.FAILED
