@@ -32,7 +32,7 @@ class Claim:
 
     ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once
     per call; ``stop`` is set when the loop must not go on, with the reason (``again``: because people are asked
-    again); ``lost`` when the lease went to somebody else.
+    again; ``halted``: because this scope is halted); ``lost`` when the lease went to somebody else.
     """
 
     run: str
@@ -47,6 +47,7 @@ class Claim:
     verdicts: dict[tuple[str, str, bytes], Verdict] = field(default_factory=dict)
     stop: str = ""
     again: bool = False
+    halted: str = ""
     lost: bool = False
 
     @classmethod

@@ -15,13 +15,14 @@ from typing import Any
 
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats, held
-from governor_agents.core import driving
+from governor_agents.core import driving, halting
 from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
 from governor_agents.crash import crash_point
 from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, SnapshotError
 from governor_agents.nonces import nonce
+from governor_agents.operands import bound
 from governor_agents.policies import PolicySet
 from governor_agents.runs import Runs, blob, closing_blob
 
@@ -77,6 +78,7 @@ class Driver:
         for call in segment.pending:
             tool = self._policies.tool(call.tool)
             verdict = claim.verdicts.get((call.call_id, call.tool, call.args)) or self._policies.evaluate(call, tool)
+            call, verdict = bound(call, tool, verdict)
             made.append(driving.Ask(call, tool, verdict, nonce()))
         return tuple(made)
 
@@ -136,10 +138,14 @@ class Driver:
         return (await self._runs.change(claim.run, step, blobs=blobs, fresh=False)).run
 
     async def _abandon(self, claim: Claim) -> Run:
-        change = await self._runs.change(
-            claim.run, lambda run, now: driving.abandon(run, now, owner=claim.owner, fence=claim.fence), fresh=False
-        )
-        return change.run
+        """Give up the stretch: people are asked again, or a halt stops it."""
+
+        def step(run: Run, now: float) -> Change:
+            if claim.halted:
+                return halting.park(run, now, owner=claim.owner, fence=claim.fence, scope=claim.halted)
+            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence)
+
+        return (await self._runs.change(claim.run, step, fresh=False)).run
 
     async def _give_back(self, claim: Claim, error: str, delay: float) -> Run:
         change = await self._runs.change(

@@ -10,6 +10,7 @@
     │   ├── MissingExtra
     │   └── UngovernedTool
     ├── ArgumentsError             arguments that are not plain JSON
+    │   └── OperandError           a file named in them that cannot be hashed
     ├── NotFound                   no such run or approval (for this tenant)
     ├── DecisionRefused            a decision that does not count
     │   ├── AlreadyDecided
@@ -23,6 +24,7 @@
     │   ├── CallRejected
     │   ├── CallExpired
     │   ├── CallCancelled
+    │   ├── CallHalted
     │   └── CallInDoubt
     ├── CallFailed                 a governed function ran elsewhere and raised
     ├── OutcomeUnknown             for tools to raise: it may have happened
@@ -99,6 +101,10 @@ class ArgumentsError(GovernorError):
     """The arguments are not plain JSON."""
 
 
+class OperandError(ArgumentsError):
+    """A file that the arguments name cannot be hashed."""
+
+
 class NotFound(GovernorError):
     """There is no such run or approval."""
 
@@ -149,6 +155,10 @@ class CallExpired(CallNotRun):
 
 class CallCancelled(CallNotRun):
     """The call was cancelled before it ran."""
+
+
+class CallHalted(CallNotRun):
+    """The tool, the agent, the tenant or everything is halted; the call did not run."""
 
 
 class CallInDoubt(CallNotRun):

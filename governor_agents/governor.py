@@ -15,7 +15,7 @@ from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.background import Background
 from governor_agents.claims import LEASE, Claim, Heartbeats
 from governor_agents.conversations import Conversations
-from governor_agents.core import decisions, driving, settling
+from governor_agents.core import decisions, driving, halting, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.lifecycle import RunEvent
 from governor_agents.core.ports import Adapter, Captured, Handler, Record, Store
@@ -34,9 +34,11 @@ from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
+from governor_agents.halts import Halt, Halts
 from governor_agents.keys import Keys, chosen
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
+from governor_agents.operands import bound
 from governor_agents.policies import PolicySet, person_id
 from governor_agents.runs import Runs, blob
 from governor_agents.stores import default_url, open_store
@@ -82,9 +84,10 @@ class Governor:
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)
         self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
+        self.stopped = Halts(self.runs)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
-        self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key)
+        self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
         self.watch = Watch(self.store)
@@ -179,7 +182,7 @@ class Governor:
         Raises `UnknownAgent`, `IllegalTransition` when the conversation is being driven.
         """
         run, prepared = await self._begin(agent, input, conversation, requester, context)
-        return await self.driver.drive(run, prepared, raising=True)
+        return run if run.state is not RunState.ACTIVE else await self.driver.drive(run, prepared, raising=True)
 
     run_sync = twin(run)
 
@@ -190,6 +193,8 @@ class Governor:
 
         async def drive(emit: Any) -> Run:
             run, prepared = await self._begin(agent, input, conversation, requester, context)
+            if run.state is not RunState.ACTIVE:
+                return run
             return await self.driver.drive(run, prepared, emit=emit, raising=True)
 
         return Streamed(drive)
@@ -238,9 +243,13 @@ class Governor:
         fresh, content = self._fresh(agent, prepared.adapter.name, input, conversation, requester, context)
 
         async def work() -> Run:
-            now = await self.runs.now()
+            scopes = await self.stopped.scopes()
+            now, owner = await self.runs.now(), this_worker()
             born = evolve(fresh, created=now)
-            change = driving.start(born, now, owner=this_worker(), lease=self.beats.lease)
+            change = driving.start(born, now, owner=owner, lease=self.beats.lease)
+            if scope := halting.stops_run(scopes, change.run):
+                parked = halting.park(change.run, now, owner=owner, fence=change.run.fence, scope=scope)
+                change = evolve(parked, events=(*change.events, *parked.events))
             run = await self.runs.create(change, now, (content,))
             if seen is not None:
                 await self._take(seen, run)
@@ -307,7 +316,8 @@ class Governor:
         asks = []
         for call in captured.segment.pending:
             call, tool = evolve(call, run=run.id, requester=run.requester), self.policies.tool(call.tool)
-            asks.append(driving.Ask(call, tool, self.policies.evaluate(call, tool), nonce()))
+            call, verdict = bound(call, tool, self.policies.evaluate(call, tool))
+            asks.append(driving.Ask(call, tool, verdict, nonce()))
         stored = await self.loop.bridge(self._store_pause(adapter, captured, run, tuple(asks)))
         with contextlib.suppress(TypeError):  # a plain dict cannot be watched
             at = id(paused)
@@ -341,14 +351,21 @@ class Governor:
     resume_sync = twin(resume)
 
     async def claim(self, id: str) -> Run:
-        """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`."""
+        """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`.
+
+        A run that a halt stops becomes BLOCKED instead.
+        """
         await self.open()
 
         async def work() -> Run:
             owner, fence = this_worker(), 0
+            scopes = await self.stopped.scopes()
 
             def step(run: Run, now: float) -> Change:
                 nonlocal fence
+                scope = halting.stops_run(scopes, run) if run.state in (RunState.QUEUED, RunState.READY) else ""
+                if scope:
+                    return halting.keep_back(run, now, scope=scope)
                 change = driving.claim(run, now, owner=owner, lease=self.beats.lease)
                 fence = change.run.fence
                 return change
@@ -374,10 +391,10 @@ class Governor:
         call = approval.call
         if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
             return decisions.after_the_fact(approval.run, call, decision, person_id(by)).run
-        verdict = None
+        verdict, edited = None, call.as_tool_call(approval.run)
         if decision.args is not None:
-            edited = call.as_tool_call(approval.run).with_args(decision.args)
-            verdict = self.policies.evaluate(edited, self.policies.tool(call.tool))
+            edited, tool = edited.with_args(decision.args), self.policies.tool(call.tool)
+            edited, verdict = bound(edited, tool, self.policies.evaluate(edited, tool))
         stamp = nonce()
         person = person_id(by)
         change = await self.loop.bridge(
@@ -393,6 +410,7 @@ class Governor:
                     channel=channel,
                     verdict=verdict,
                     nonce=stamp,
+                    operands=edited.operands,
                 ),
                 fresh=False,
             )
@@ -412,6 +430,37 @@ class Governor:
         return change.run
 
     cancel_sync = twin(cancel)
+
+    # -- halting ----------------------------------------------------------------------------------------------------
+
+    async def halt(self, scope: str, *, by: str, reason: str = "") -> Halt:
+        """Stop a scope: ``tool:NAME``, ``agent:NAME``, ``tenant``, or ``everything`` (all tenants of the store).
+
+        No call of it begins any more, in any process on this store; what is executing finishes, then its run is
+        BLOCKED. People may go on deciding. Raises `ConfigError` for what is no scope, `StoreError`.
+        """
+        await self.open()
+        return await self.loop.bridge(self.stopped.halt(scope, by=person_id(by), reason=reason))
+
+    halt_sync = twin(halt)
+
+    async def lift(self, scope: str, *, by: str, reason: str = "") -> int:
+        """End a halt and let out the runs of this tenant that it blocked; how many. Twice is fine.
+
+        Runs of other tenants are let out by their workers, within a minute. Raises `ConfigError`, `StoreError`.
+        """
+        await self.open()
+        await self.loop.bridge(self.stopped.lift(scope, by=person_id(by), reason=reason))
+        return await self.loop.bridge(self.stopped.free_all())
+
+    lift_sync = twin(lift)
+
+    async def halts(self) -> tuple[Halt, ...]:
+        """What is stopped now, the oldest first: this tenant's halts, and the one for all tenants."""
+        await self.open()
+        return await self.loop.bridge(self.stopped.list())
+
+    halts_sync = twin(halts)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats
-from governor_agents.core import doubts, execution
-from governor_agents.core.calls import Tool, ToolCall, freeze, sha256, thaw
+from governor_agents.core import binding, doubts, execution, halting
+from governor_agents.core.calls import Operand, Tool, ToolCall, freeze, sha256, thaw
 from governor_agents.core.decisions import make_call
 from governor_agents.core.ports import Blob
 from governor_agents.core.records import Attempt, Call, CallState, Change, Result, Run, approval_id, evolve
@@ -32,7 +32,9 @@ from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
 from governor_agents.errors import ArgumentsError, Fenced, OutcomeUnknown, RunBlocked
+from governor_agents.halts import Halts
 from governor_agents.nonces import nonce
+from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
 from governor_agents.runs import Runs, blob
 
@@ -73,6 +75,15 @@ class _Entry:
     known: ToolCall | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What a call is held against right before its intent: what the policies say now, the tool, the files."""
+
+    verdict: Verdict
+    schema_sha256: str
+    operands: tuple[Operand, ...]
+
+
 _key: ContextVar[str] = ContextVar("governor_agents_idempotency_key", default="")
 
 
@@ -87,8 +98,11 @@ def idempotency_key() -> str:
 class Guard:
     """Runs tool calls under claims. Its store work happens on the governor loop, the tool in the caller's context."""
 
-    def __init__(self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background, secret: bytes) -> None:
+    def __init__(
+        self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background, secret: bytes, halts: Halts
+    ) -> None:
         self._runs = runs
+        self._halts = halts
         self._policies = policies
         self._beats = beats
         self._loop = loop
@@ -103,6 +117,19 @@ class Guard:
         if found is None:
             found = claim.verdicts[key] = self._policies.evaluate(call, tool)
         return found
+
+    async def halted(self, claim: Claim | None, call: ToolCall, tool: Tool) -> str:
+        """The halt that stops a call which skips the journal, empty when none does; the claim then begins nothing more.
+
+        A call that changes nothing may be judged by a copy that is at most a second old. Raises `StoreError`.
+        """
+        scopes = self._halts.recent() if tool.read_only else None
+        return _met(claim, call, await self._loop.bridge(self._halts.scopes()) if scopes is None else scopes)
+
+    def halted_sync(self, claim: Claim | None, call: ToolCall, tool: Tool) -> str:
+        """The same on a thread of a synchronous framework."""
+        scopes = self._halts.recent() if tool.read_only else None
+        return _met(claim, call, self._loop.call(self._halts.scopes()) if scopes is None else scopes)
 
     async def run(
         self,
@@ -120,13 +147,15 @@ class Guard:
         its value, ``load`` the value again. Raises what the tool raises; `Fenced`, `RunBlocked`, `ArgumentsError`.
         """
         _go_on(claim)
-        verdict = self.verdict(claim, call, tool)  # in the caller's thread: a policy may do as it likes
+        call, verdict = self._frozen(claim, call, tool)  # in the caller's thread: a policy may do as it likes
         if _unjournalled(claim, call, tool, verdict):
+            if await self.halted(claim, call, tool):
+                return Ran("waits")
             return Ran("value", await invoke(call.args))
         entry = await self._unbroken(claim, self._enter(claim, call, tool, verdict))
         if entry.known is not None:
-            now_said = self._policies.evaluate(entry.known, tool)
-            entry = await self._unbroken(claim, self._intent(claim, entry.n, call.schema_sha256, now_said))
+            now_is = self._now_is(entry.known, call, tool)
+            entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is))
         if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
@@ -170,13 +199,15 @@ class Guard:
     ) -> Ran:
         """The same for a framework that calls its tools synchronously, on a thread of its own."""
         _go_on(claim)
-        verdict = self.verdict(claim, call, tool)
+        call, verdict = self._frozen(claim, call, tool)
         if _unjournalled(claim, call, tool, verdict):
+            if self.halted_sync(claim, call, tool):
+                return Ran("waits")
             return Ran("value", invoke(call.args))
         entry = self._loop.call(self._enter(claim, call, tool, verdict))
         if entry.known is not None:
-            now_said = self._policies.evaluate(entry.known, tool)
-            entry = self._loop.call(self._intent(claim, entry.n, call.schema_sha256, now_said))
+            now_is = self._now_is(entry.known, call, tool)
+            entry = self._loop.call(self._intent(claim, entry.n, entry.known, now_is))
         if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
@@ -196,9 +227,24 @@ class Guard:
             self._loop.call(self._leave(claim, entry, True, data, ""))
         return Ran("value", value)
 
+    def _frozen(self, claim: Claim, call: ToolCall, tool: Tool) -> tuple[ToolCall, Verdict]:
+        """The call with the files it names, and what is said of it. A call with a record has them there."""
+        verdict = self.verdict(claim, call, tool)
+        return (call, verdict) if call.call_id in claim.known else bound(call, tool, verdict)
+
+    def _now_is(self, known: ToolCall, call: ToolCall, tool: Tool) -> _Now:
+        """What a stored call is held against right before its intent."""
+        return _Now(self._policies.evaluate(known, tool), call.schema_sha256, standing(known, tool))
+
+    async def _stopped(self, claim: Claim, call: ToolCall) -> bool:
+        """True when a halt stops this call, by the store as it is now."""
+        return bool(_met(claim, call, await self._halts.scopes()))
+
     async def _enter(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
         """Find out what is to be done with a call; when it is to run at once, its intent is durable on return."""
         _go_on(claim)
+        if claim.halted:
+            return _Entry(Ran("waits"))
         run = self._runs.known(claim.run) or await self._runs.get(claim.run)
         known = run.by_call_id(call.call_id)
         if known is None and call.call_id in claim.known:
@@ -211,9 +257,12 @@ class Guard:
     async def _known(self, claim: Claim, run: Run, known: Call, call: ToolCall) -> _Entry:
         """A call that has a record."""
         asked = known.asked_args if known.asked_args is not None else known.args
+        to_run = known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY)
+        if to_run and not binding.holds(run, known):  # the intent finds that too, and says so in the record
+            return _Entry(n=known.n, known=known.as_tool_call(run))
         if asked != call.args or known.tool != call.tool:
             raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
-        if known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
+        if to_run:
             return _Entry(n=known.n, known=known.as_tool_call(run))
         if known.state is CallState.RECONCILING:  # nobody can tell: people must
 
@@ -227,7 +276,9 @@ class Guard:
     async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
         if verdict.outcome == "require_approval":
             return _Entry(Ran("waits"))
-        stamp = nonce()
+        if verdict.outcome == "allow" and await self._stopped(claim, call):
+            return _Entry(Ran("waits"))
+        stamp, now_is = nonce(), _Now(verdict, call.schema_sha256, call.operands)
 
         def step(run: Run, now: float) -> Change:
             execution.hold(run, owner=claim.owner, fence=claim.fence)
@@ -237,7 +288,7 @@ class Guard:
             change = Change(run.with_call(made), (asked_event(made),))
             if made.state is CallState.DENIED:
                 return change
-            begun = self._begin(change.run, made, claim, now, verdict, call.schema_sha256)
+            begun = self._begin(change.run, made, claim, now, now_is)
             return evolve(begun, events=(*change.events, *begun.events))
 
         change = await self._runs.change(claim.run, step, fresh=False)
@@ -249,20 +300,23 @@ class Guard:
             return await self._known(claim, change.run, made, call)
         return await self._begun(claim, made)
 
-    def _begin(self, run: Run, call: Call, claim: Claim, now: float, verdict: Verdict, schema: str) -> Change:
+    def _begin(self, run: Run, call: Call, claim: Claim, now: float, now_is: _Now) -> Change:
         return execution.intent(
             run,
             call.n,
             now,
             owner=claim.owner,
             fence=claim.fence,
-            verdict=verdict,
-            schema_sha256=schema,
+            verdict=now_is.verdict,
+            schema_sha256=now_is.schema_sha256,
+            operands=now_is.operands,
             idem_key=self.key(run, call),
         )
 
-    async def _intent(self, claim: Claim, n: int, schema: str, verdict: Verdict) -> _Entry:
-        """The stored call under the policies as they are now."""
+    async def _intent(self, claim: Claim, n: int, call: ToolCall, now_is: _Now) -> _Entry:
+        """The stored call under policies, tool and files as they are now."""
+        if await self._stopped(claim, call):
+            return _Entry(Ran("waits"))
         attempts = 0
 
         def step(run: Run, now: float) -> Change:
@@ -273,7 +327,7 @@ class Guard:
             attempts = len(stands.attempts)
             if stands.state not in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY):
                 return Change(run)
-            return self._begin(run, stands, claim, now, verdict, schema)
+            return self._begin(run, stands, claim, now, now_is)
 
         change = await self._runs.change(claim.run, step, fresh=False)
         stands = change.run.call(n)
@@ -375,8 +429,17 @@ def _go_on(claim: Claim) -> None:
     """Raise when nothing more may start under this claim."""
     if claim.lost:
         raise Fenced(claim.stop)
-    if claim.stop and not claim.again:
+    if claim.stop and not (claim.again or claim.halted):
         raise RunBlocked(claim.stop)
+
+
+def _met(claim: Claim | None, call: ToolCall, scopes: frozenset[str]) -> str:
+    """The halt that a call meets; the claim under which it was to begin stops for it."""
+    scope = halting.stops_call(scopes, call.tool, call.agent, claim.agent if claim else "")
+    if scope and claim is not None:
+        claim.halted = scope
+        claim.stop = claim.stop or f"{scope} is halted"
+    return scope
 
 
 def _stop(claim: Claim, call: Call) -> RunBlocked:

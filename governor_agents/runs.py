@@ -64,7 +64,7 @@ class Runs:
     def __init__(self, store: Store, tenant: str, audit_key: bytes | None = None) -> None:
         self.store = store
         self.tenant = tenant
-        self._audit_key = audit_key
+        self.audit_key = audit_key
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._known: dict[str, tuple[int, Run]] = {}
         self._contents: dict[str, bytes] = {}
@@ -92,7 +92,7 @@ class Runs:
         """Write a new run. Raises `Fenced` when a run of this id exists already."""
         if not change.events:
             raise IllegalTransition(f"run {change.run.id} may not begin without an audit event")
-        run, events = chain.append(change.run, change.events, now, self._audit_key)
+        run, events = chain.append(change.run, change.events, now, self.audit_key)
         op = secrets.token_hex(8)
         record = to_record(run, 0)
         insert = partial(self.store.insert, record, op=op, events=events, blobs=blobs)
@@ -152,7 +152,7 @@ class Runs:
                     continue
                 if not change.events and moved(run, change.run):
                     raise IllegalTransition(f"run {id} may not change without an audit event")
-                written, events = chain.append(change.run, change.events, now, self._audit_key)
+                written, events = chain.append(change.run, change.events, now, self.audit_key)
                 record = to_record(written, v)
                 swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
                 answer = await _answered(swap, _point(change, point))

@@ -107,13 +107,26 @@ def sha256(data: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Operand:
+    """A file that an argument names, as it was when the call was frozen.
+
+    ``name`` is the argument's, ``size`` is in bytes.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """What is known of a tool: its annotations and the hash of its parameter schema.
 
     ``read_only`` tools change nothing and skip the journal; ``effect`` is a free word for conditions (``money``);
     ``retry`` says what may be done after a crash inside the tool; ``idempotency_ttl`` is for how many seconds the
     other side remembers an idempotency key; ``in_flight`` for how many a request may still take effect after the
-    process that sent it died. ``known`` is False for a tool that nobody annotated.
+    process that sent it died. ``operands`` names arguments whose value is a path, or a list of paths: those files are
+    bound into every approval. ``known`` is False for a tool that nobody annotated.
     """
 
     name: str
@@ -124,11 +137,12 @@ class Tool:
     in_flight: float = IN_FLIGHT
     schema_sha256: str = ""
     known: bool = True
+    operands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call as intercepted: frozen arguments and everything that identifies it."""
+    """A tool call as intercepted: frozen arguments, the files they name, and everything that identifies it."""
 
     tool: str
     args: bytes = field(repr=False)
@@ -140,6 +154,7 @@ class ToolCall:
     tenant: str = "default"
     generation: int = 0
     schema_sha256: str = ""
+    operands: tuple[Operand, ...] = ()
 
     @classmethod
     def of(cls, tool: str, arguments: Mapping[str, Json], call_id: str = "", **rest: Any) -> Self:

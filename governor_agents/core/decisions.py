@@ -11,7 +11,7 @@ from typing import get_args
 
 from governor_agents.core import people
 from governor_agents.core.binding import bind
-from governor_agents.core.calls import Tool, ToolCall, freeze_text
+from governor_agents.core.calls import Operand, Tool, ToolCall, freeze_text
 from governor_agents.core.lifecycle import CallEvent, next_call
 from governor_agents.core.records import (
     Call,
@@ -59,6 +59,7 @@ def make_call(run: Run, call: ToolCall, tool: Tool, verdict: Verdict, *, now: fl
         created=now,
         agent="" if call.agent == run.agent else call.agent,
         schema_sha256=call.schema_sha256,
+        operands=call.operands,
         retry=tool.retry,
         idempotency_ttl=tool.idempotency_ttl,
         in_flight=tool.in_flight,
@@ -105,11 +106,13 @@ def decide(
     channel: str = "",
     verdict: Verdict | None = None,
     nonce: str = "",
+    operands: tuple[Operand, ...] = (),
 ) -> Change:
     """Count one person's decision on call ``n``.
 
-    ``digest`` is what the person saw. For an edit, ``verdict`` is what the policies say of the new arguments and
-    ``nonce`` is fresh. The same decision by the same person again changes nothing and is no error.
+    ``digest`` is what the person saw. For an edit, ``verdict`` is what the policies say of the new arguments, ``nonce``
+    is fresh and ``operands`` are the files that they name. The same decision by the same person again changes nothing
+    and is no error.
 
     Raises `NotFound`, `AlreadyDecided`, `DeadlinePassed`, `StaleDecision`, `NotAnApprover`, `ReasonRequired`,
     `EditRefused`, `ArgumentsError`.
@@ -132,7 +135,7 @@ def decide(
         raise ReasonRequired(f"the policy asks for a reason to {decision.kind} {id}; give --reason")
     vote = Vote(by, decision.kind, now, call.digest, call.stage, decision.reason, channel)
     if decision.kind == "edit":
-        change = _edit(run, call, decision, vote, verdict, nonce)
+        change = _edit(run, evolve(call, operands=operands), decision, vote, verdict, nonce)
     elif decision.kind == "approve":
         again = any(other.by == by and other.stage == call.stage for other in call.votes)
         if again and not people.stage_met(call):

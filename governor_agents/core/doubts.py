@@ -233,6 +233,7 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
         created=now,
         agent=call.agent,
         schema_sha256=call.schema_sha256,
+        operands=call.operands,
         retry=call.retry,
         idempotency_ttl=call.idempotency_ttl,
         in_flight=call.in_flight,

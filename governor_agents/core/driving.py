@@ -138,7 +138,7 @@ def pause(
     Calls that have a record already are not asked again; ``closed`` is where `closing(run)` was put.
     """
     hold(run, owner=owner, fence=fence)
-    _nothing_executing(run)
+    nothing_executing(run)
     gone = closed.calls if closed else frozenset()
     run = evolve(
         run,
@@ -181,13 +181,14 @@ def abandon(run: Run, now: float, *, owner: str, fence: int, delay: float = 0.0)
     ``delay`` seconds later, and is DEAD after too many of them.
     """
     hold(run, owner=owner, fence=fence)
-    _nothing_executing(run)
+    nothing_executing(run)
     asked = bool(run.having(C.PENDING, C.UNKNOWN))
     run = evolve(run, attempts=0) if asked else evolve(run, not_before=now + delay)
     return rest(Change(run, (run_event("run.resume_abandoned"),)), now, snapshot=None)
 
 
-def _nothing_executing(run: Run) -> None:
+def nothing_executing(run: Run) -> None:
+    """Raise `IllegalTransition` while a call is executing: until then the run stays with its driver."""
     busy = run.having(C.EXECUTING)
     if busy:
         raise IllegalTransition(f"run {run.id} cannot leave its driver: {busy[0].tool} is still executing")
@@ -201,7 +202,7 @@ def closing(run: Run) -> tuple[Call, ...]:
 def finish(run: Run, now: float, *, owner: str, fence: int, output_json: str = "", error: str = "") -> Change:
     """The loop has ended: COMPLETED, or FAILED with an error. A doubt blocks the run instead."""
     hold(run, owner=owner, fence=fence)
-    _nothing_executing(run)
+    nothing_executing(run)
     change = Change(run)
     if run.cancel:
         return settle(change, now)
@@ -248,7 +249,7 @@ def _let_go(run: Run, now: float, what: str, *, by: str, dead: Collection[str] =
 def park(run: Run, now: float, *, owner: str, fence: int, why: str, detail: str) -> Change:
     """The driver found a doubt that it may not settle (a replay that diverges, an agent that is gone): BLOCKED."""
     hold(run, owner=owner, fence=fence)
-    _nothing_executing(run)
+    nothing_executing(run)
     change = Change(run)
     return settle(change, now) if run.cancel else block(change, RunEvent.BLOCK, why, now, detail)
 

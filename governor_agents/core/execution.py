@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from governor_agents.core import people
-from governor_agents.core.binding import bind
+from governor_agents.core.binding import bind, holds
+from governor_agents.core.calls import Operand, sha256
 from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call
 from governor_agents.core.records import Attempt, Call, Change, Event, Result, Run, approval_id, evolve
 from governor_agents.core.records import CallState as C
@@ -16,7 +17,9 @@ from governor_agents.errors import Fenced, NotFound
 FENCED = "call.fenced"
 """The audit line of a result that came from a claim which is over."""
 
+TAMPERED = "the record of this call is not what was approved: it was changed, or belongs elsewhere"
 DRIFT = "the tool's parameters changed since this call was decided"
+FILES = "a file that its arguments name changed since this call was decided"
 
 
 def find(run: Run, n: int) -> Call:
@@ -34,32 +37,59 @@ def hold(run: Run, *, owner: str, fence: int) -> None:
 
 
 def intent(
-    run: Run, n: int, now: float, *, owner: str, fence: int, verdict: Verdict, schema_sha256: str, idem_key: str
+    run: Run,
+    n: int,
+    now: float,
+    *,
+    owner: str,
+    fence: int,
+    verdict: Verdict,
+    schema_sha256: str,
+    idem_key: str,
+    operands: tuple[Operand, ...] = (),
 ) -> Change:
     """Use up the authority to run call ``n``: EXECUTING, durable before the tool starts.
 
-    ``verdict`` is what the current policies say of it. When they deny it, or demand more people than have approved,
-    or the tool's schema changed, the change is that instead: only a call that comes out EXECUTING may be run.
-    Raises `Fenced` when the claim is over or the run is being cancelled.
+    ``verdict`` is what the current policies say of it, ``operands`` are the files it names as they are now. When the
+    record is not what its digest says (`binding.holds`), the tool's schema or a file changed, the policies deny the
+    call or demand more people than have approved, the change is that instead: only a call that comes out EXECUTING
+    may be run. Raises `Fenced` when the claim is over or the run is being cancelled.
     """
     hold(run, owner=owner, fence=fence)
     if run.lease is None or run.cancel or run.lease.until <= now:
         raise Fenced(f"run {run.id} may start nothing: {run.cancel or 'its lease is over'}")
     call = find(run, n)
-    refused = _refused(run, call, now, verdict, schema_sha256)
+    begun = next_call(call.state, CallEvent.INTENT, C.EXECUTING)
+    refused = _changed(run, call, now, schema_sha256, operands) or _refused(run, call, now, verdict)
     if refused is not None:
         return refused
     call = evolve(
         call,
-        state=next_call(call.state, CallEvent.INTENT, C.EXECUTING),
+        state=begun,
         idem_key=call.idem_key or idem_key,
         attempts=(*call.attempts, Attempt(fence, owner, now)),
     )
-    event = call_event(call, digest=call.digest, attempt=len(call.attempts), fence=fence)
+    bytes_run = sha256(call.args)
+    event = call_event(call, digest=call.digest, args_sha256=bytes_run, attempt=len(call.attempts), fence=fence)
     return Change(evolve(run.with_call(call), updated=now), (event,), not_after=run.lease.until)
 
 
-def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: str) -> Change | None:
+def _changed(run: Run, call: Call, now: float, schema_sha256: str, operands: tuple[Operand, ...]) -> Change | None:
+    """What was approved is no longer what would run."""
+    if not holds(run, call):
+        told, code = TAMPERED, "record_changed"
+    elif call.schema_sha256 != schema_sha256:
+        told, code = DRIFT, "schema_changed"
+    elif call.operands != operands:
+        told, code = FILES, "operands_changed"
+    else:
+        return None
+    if call.state is C.RETRY:  # it may have happened: that cannot be withdrawn
+        return _in_doubt(run, call, now, CallEvent.SUPERSEDE, code)
+    return _withdrawn(run, call, now, CallEvent.SUPERSEDE, told, code)
+
+
+def _refused(run: Run, call: Call, now: float, verdict: Verdict) -> Change | None:
     if call.state in (C.APPROVED, C.RETRY) and _too_late(run, call, now):
         moved, event = _overdue(call)
         return settle(Change(evolve(run.with_call(moved), updated=now), (event,)), now)
@@ -67,14 +97,11 @@ def _refused(run: Run, call: Call, now: float, verdict: Verdict, schema_sha256: 
         first = call.attempts[0].at if call.attempts else now
         if now - first > call.idempotency_ttl:
             return _in_doubt(run, call, now, CallEvent.OVERDUE, "idempotency_ttl_over")
-        if call.schema_sha256 != schema_sha256:
-            return _in_doubt(run, call, now, CallEvent.SUPERSEDE, DRIFT)
-    elif call.schema_sha256 != schema_sha256:
-        return _withdrawn(run, call, now, CallEvent.SUPERSEDE, DRIFT)
     if verdict.outcome == "deny" or (verdict.outcome == "require_approval" and not verdict.stages):
         if call.state is C.RETRY:
             return _in_doubt(run, call, now, CallEvent.POLICY_DENIES, "policy_denies")
-        return _withdrawn(run, call, now, CallEvent.POLICY_DENIES, verdict.reason or "a policy denies this call now")
+        told = verdict.reason or "a policy denies this call now"
+        return _withdrawn(run, call, now, CallEvent.POLICY_DENIES, told, "policy_denies")
     if verdict.outcome == "require_approval" and not _approved_enough(run, call, verdict):
         if call.state is C.RETRY:
             return _in_doubt(run, call, now, CallEvent.POLICY_DEMANDS, "policy_demands_more")
@@ -108,11 +135,11 @@ def _in_doubt(run: Run, call: Call, now: float, event: CallEvent, why: str) -> C
     return Change(evolve(run.with_call(call), updated=now), (call_event(call, reason=why),))
 
 
-def _withdrawn(run: Run, call: Call, now: float, event: CallEvent, told: str) -> Change:
+def _withdrawn(run: Run, call: Call, now: float, event: CallEvent, told: str, code: str) -> Change:
     to = C.SUPERSEDED if event is CallEvent.SUPERSEDE else C.CANCELLED
-    call = evolve(call, state=next_call(call.state, event, to), told=told)
+    call = evolve(call, state=next_call(call.state, event, to), told=told, code=code)
     run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "decided", now)), updated=now)
-    return settle(Change(run, (call_event(call, reason=told),)), now)
+    return settle(Change(run, (call_event(call, code=code, reason=told),)), now)
 
 
 def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
@@ -142,6 +169,8 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
     while call.stage + 1 < len(stages) and people.stage_met(call):
         call = evolve(call, stage=call.stage + 1)
     call = bind(run, call)
+    carried = (evolve(vote, digest=call.digest, seen=vote.seen or vote.digest) for vote in call.votes)
+    call = evolve(call, votes=tuple(carried))
     run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "asked", now)), updated=now)
     return Change(run, (call_event(call, "call.asked_again", policy=call.policy, version=call.version),))
 
@@ -198,7 +227,8 @@ def _withdraw_replacement(change: Change, call: Call, now: float) -> Change:
         at = after
     if at.state not in (C.PENDING, C.APPROVED):
         return change
-    done = _withdrawn(run, at, now, CallEvent.CANCEL, "the attempt that it was to replace took effect after all")
+    told = "the attempt that it was to replace took effect after all"
+    done = _withdrawn(run, at, now, CallEvent.CANCEL, told, "took_effect")
     return evolve(done, events=(*change.events, *done.events))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
-from governor_agents.core.calls import IN_FLIGHT, Retry, ToolCall, thaw
+from governor_agents.core.calls import IN_FLIGHT, Operand, Retry, ToolCall, thaw
 from governor_agents.core.verdicts import DAY, OnExpire, Stage
 from governor_agents.errors import ArgumentsError
 
@@ -121,7 +121,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One person's word on one call, and the digest it was given on."""
+    """One person's word on one call, and the digest it counts for.
+
+    ``seen`` is the digest it was given on when that is another: the same bytes, asked again under a stricter policy.
+    """
 
     by: str
     kind: DecisionKind
@@ -130,6 +133,7 @@ class Vote:
     stage: int = 0
     reason: str = field(default="", repr=False)
     channel: str = ""
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ class Call:
     created: float
     agent: str = ""
     schema_sha256: str = ""
+    operands: tuple[Operand, ...] = ()
     retry: Retry = "none"
     idempotency_ttl: float = DAY
     in_flight: float = IN_FLIGHT
@@ -245,6 +250,7 @@ class Call:
             tenant=run.tenant,
             generation=self.generation,
             schema_sha256=self.schema_sha256,
+            operands=self.operands,
         )
 
 

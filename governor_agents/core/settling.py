@@ -17,6 +17,12 @@ from governor_agents.errors import IllegalTransition
 UNKNOWN = "unknown_outcome"
 """The blocking reason of a run that holds a call in doubt."""
 
+HALT = "halt"
+"""The blocking reason of a run that a halt stops."""
+
+LOOK_AGAIN = 60.0
+"""Seconds until a worker looks again whether a halt was lifted, should whoever lifted it have died."""
+
 
 def settle(change: Change, now: float) -> Change:
     """The change, and whatever now follows from it. Pure and idempotent."""
@@ -170,6 +176,8 @@ def due(run: Run) -> float | None:
         times.append(run.lease.until)
     if run.state in (R.QUEUED, R.READY):
         times.append(max(run.not_before, run.waiter.until if run.waiter else 0.0))
+    if run.state is R.BLOCKED and run.blocked == HALT:
+        times.append(run.not_before)
     return min(times) if times else None
 
 

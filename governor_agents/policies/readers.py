@@ -80,6 +80,7 @@ TOOL_READERS: dict[str, Reader] = {
     "retry": scalar(lambda value: choice(value, ("none", "idempotent", "reconcilable"))),
     "idempotency_ttl": scalar(seconds),
     "in_flight": scalar(seconds),
+    "operands": each(scalar(lambda value: text(value, "the name of an argument"))),
 }
 
 RULE_READERS: dict[str, Reader] = TERM_READERS | {

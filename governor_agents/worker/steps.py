@@ -7,6 +7,7 @@ import logging
 from governor_agents.claims import pass_time
 from governor_agents.core import driving, telling
 from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState
+from governor_agents.core.settling import HALT
 from governor_agents.crash import crash_point
 from governor_agents.errors import ConfigError, Fenced, GovernorError
 from governor_agents.governor import Governor
@@ -28,6 +29,9 @@ async def tend(governor: Governor, run: Run) -> Run:
     now = await governor.loop.bridge(governor.runs.now())
     if time_has_come(run, now):
         run = (await governor.loop.bridge(governor.runs.change(run.id, pass_time))).run
+        tell_state(run)
+    if run.state is RunState.BLOCKED and run.blocked == HALT and run.not_before <= now:
+        run = await governor.loop.bridge(governor.stopped.free(run.id))
         tell_state(run)
     if run.state is not RunState.ACTIVE and any(notice.due <= now for notice in run.outbox):
         run = await deliver(governor, run)

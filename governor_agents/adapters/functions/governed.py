@@ -17,6 +17,7 @@ from governor_agents.claims import Claim, held, pass_time
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState, Run, RunState, approval_id, evolve
+from governor_agents.core.settling import HALT
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import (
     ArgumentsError,
@@ -24,6 +25,7 @@ from governor_agents.errors import (
     CallDenied,
     CallExpired,
     CallFailed,
+    CallHalted,
     CallInDoubt,
     CallRejected,
     ConfigError,
@@ -34,6 +36,7 @@ from governor_agents.errors import (
 from governor_agents.guard import Ran
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
+from governor_agents.operands import bound
 from governor_agents.policies import person_id
 
 if TYPE_CHECKING:
@@ -102,7 +105,7 @@ class Governed:
         Raises `ArgumentsError`, `CallDenied`; `ConfigError` when the policies allow the call (then just call it).
         """
         instance, call = self._freeze(args, kwargs)
-        verdict = self._verdict(call)
+        call, verdict = self._verdict(call)
         if verdict.outcome == "allow":
             raise ConfigError(f"{self.name} needs no approval for these arguments; call it directly")
         run = await self._open(call, verdict, waits=self.method)
@@ -135,22 +138,31 @@ class Governed:
         positional, named = self._parameters.thaw(instance, args)
         return self._function(*positional, **named)
 
-    def _verdict(self, call: ToolCall) -> Verdict:
-        verdict = self.governor.policies.evaluate(call, self.tool)
+    def _verdict(self, call: ToolCall) -> tuple[ToolCall, Verdict]:
+        """The call with the files it names, and what the policies say of it. Raises `CallDenied`."""
+        call, verdict = bound(call, self.tool, self.governor.policies.evaluate(call, self.tool))
         if verdict.outcome == "deny":
             raise CallDenied(f"{self.name} was denied: {verdict.reason or verdict.code}")
-        return verdict
+        return call, verdict
+
+    def _heed(self, scope: str) -> None:
+        if scope:
+            raise CallHalted(f"{self.name} did not run: {scope} is halted")
 
     async def _call_async(self, instance: Any, call: ToolCall) -> Any:
-        verdict = self._verdict(call)
+        call, verdict = self._verdict(call)
         if verdict.outcome == "allow":
+            await self.governor.open()
+            self._heed(await self.governor.guard.halted(None, call, self.tool))
             return await self._apply(instance, call.args)
         run = await self._open(call, verdict, waits=True)
         return await self.collect(run.id, instance)
 
     def _call_sync(self, instance: Any, call: ToolCall) -> Any:
-        verdict = self._verdict(call)
+        call, verdict = self._verdict(call)
         if verdict.outcome == "allow":
+            self.governor.caller_loop.call(self.governor.open())
+            self._heed(self.governor.guard.halted_sync(None, call, self.tool))
             return self._apply(instance, call.args)
         _may_block(self.name)
         background = self.governor.caller_loop
@@ -209,7 +221,9 @@ class Governed:
         while True:
             change = await governor.loop.bridge(governor.runs.change(id, pass_time))
             run = change.run
-            if run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
+            if run.state is RunState.BLOCKED and run.blocked == HALT:  # it stands until that is lifted, and so do we
+                run = await governor.loop.bridge(governor.stopped.free(id))
+            elif run.state.ended or run.state in (RunState.BLOCKED, RunState.DEAD):
                 return run
             if run.state is RunState.READY:
                 with contextlib.suppress(Fenced):  # then somebody else has it, or waits for it

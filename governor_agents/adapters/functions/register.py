@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,19 @@ class Functions:
         read_only: bool = False,
         effect: str = "",
         retry: Retry = "none",
+        operands: Sequence[str] = (),
         **rule: Any,
     ) -> Callable[[Callable[..., Any]], Governed]:
         """Decorate a function or method so that the policies decide about each call.
 
-        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``rule``
+        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``operands``
+        names arguments that are paths of files, whose content is bound into each approval. ``rule``
         (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
         the policies. Raises `ConfigError` for a name that is taken.
         """
+
+        if isinstance(operands, str):
+            raise ConfigError(f"operands must be a list of names of arguments, such as [{operands!r}]")
 
         def decorate(function: Callable[..., Any]) -> Governed:
             called = name or function.__qualname__.rpartition("<locals>.")[2]
@@ -60,6 +65,7 @@ class Functions:
                 effect=effect or tool.effect,
                 retry=retry if retry != "none" else tool.retry,
                 schema_sha256=parameters.sha256,
+                operands=tuple(operands) or tool.operands,
                 known=True,
             )
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

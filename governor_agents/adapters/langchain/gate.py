@@ -33,6 +33,7 @@ from governor_agents.errors import (
     RunBlocked,
 )
 from governor_agents.guard import Ran
+from governor_agents.operands import bound
 
 if TYPE_CHECKING:
     from governor_agents.adapters.langchain.adapter import LangChainAdapter
@@ -77,7 +78,9 @@ class Gate:
         while True:
             try:
                 if asked.claim is None:
-                    ran = self._unclaimed(asked) or Ran("value", await call(asked.call.args))
+                    ran = (
+                        self._unclaimed(asked) or await self._halted(asked) or Ran("value", await call(asked.call.args))
+                    )
                 else:
                     with self.shared.flights.flying(asked.claim):
                         ran = await self._arun_claimed(asked.claim, asked, work, call)
@@ -126,7 +129,7 @@ class Gate:
         while True:
             try:
                 if asked.claim is None:
-                    ran = self._unclaimed(asked) or Ran("value", call(asked.call.args))
+                    ran = self._unclaimed(asked) or self._halted_sync(asked) or Ran("value", call(asked.call.args))
                 else:
                     with self.shared.flights.flying(asked.claim):
                         ran = self._run_claimed(asked.claim, asked, work, call)
@@ -209,7 +212,7 @@ class Gate:
 
     def _unclaimed(self, asked: Asked) -> Ran | None:
         """What the policies say where no run is driven; None for leave to run. Nothing is recorded."""
-        verdict = self.governor.guard.verdict(None, asked.call, asked.tool)
+        _, verdict = bound(asked.call, asked.tool, self.governor.guard.verdict(None, asked.call, asked.tool))
         if verdict.outcome == "allow":
             if _ours(_config()) and not (asked.tool.read_only or asked.composite):
                 thread = asked.call.conversation
@@ -223,9 +226,18 @@ class Gate:
             return Ran("told", text=text, state=CallState.DENIED)
         return Ran("waits")
 
+    async def _halted(self, asked: Asked) -> Ran | None:
+        """What the model is told of an allowed call that a halt stops where no run is driven."""
+        await self.governor.open()
+        return _not_run(await self.governor.guard.halted(None, asked.call, asked.tool))
+
+    def _halted_sync(self, asked: Asked) -> Ran | None:
+        self.governor.caller_loop.call(self.governor.open())
+        return _not_run(self.governor.guard.halted_sync(None, asked.call, asked.tool))
+
     async def _leave(self, claim: Claim, asked: Asked) -> bytes | None:
         """The arguments with which a composite tool may run now; None when the guard has to say more. On its loop."""
-        if claim.lost:
+        if claim.lost or claim.halted or await self.governor.guard.halted(claim, asked.call, asked.tool):
             return None
         known = None
         if asked.call.call_id in claim.known:
@@ -318,6 +330,10 @@ def _config() -> dict[str, Any]:
         return dict(get_config())
     except RuntimeError:
         return {}
+
+
+def _not_run(scope: str) -> Ran | None:
+    return Ran("told", text=f"{scope} is halted", state=CallState.CANCELLED) if scope else None
 
 
 def _thread(config: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from governor_agents.core.people import votes_meet
 from governor_agents.core.records import Call, CallState
 from governor_agents.errors import ApprovalPending, ArgumentsError, OutcomeUnknown, RunBlocked
 from governor_agents.guard import Ran, ToolFailed
+from governor_agents.operands import bound
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -152,12 +153,15 @@ class GovernedTool:
 
     async def _freely(self, ctx: ToolContext[Any], call: ToolCall, tool: Tool) -> Any:
         """In the user's own loop: allowed calls run, denied ones are told, an approval without a record is none."""
-        verdict = self.governor.guard.verdict(None, call, tool)
+        call, verdict = bound(call, tool, self.governor.guard.verdict(None, call, tool))
         if verdict.outcome == "require_approval":
             return self._say(ctx, UNASKED)
         if verdict.outcome == "deny":
             told = outputs.words(CallState.DENIED, verdict.reason or f"denied by policy ({verdict.code})")
             return self._say(ctx, told)
+        await self.governor.open()
+        if scope := await self.governor.guard.halted(None, call, tool):
+            return self._say(ctx, f"Not run: {scope} is halted")
         try:
             return await self._run(ctx, call.args.decode())
         except ToolFailed as failed:
@@ -190,6 +194,8 @@ class GovernedTool:
 
     async def _gated(self, ctx: ToolContext[Any], call: ToolCall, tool: Tool, claim: Claim, stretch: Stretch) -> Any:
         """An agent used as a tool: asked for like any other, then left to run; its record follows when it is done."""
+        if await self.governor.guard.halted(claim, call, tool):
+            return await self._told(ctx, Ran("waits"), claim, stretch)
         known = stretch.decided.get(call.call_id)
         if not self._may_begin(call, tool, known, stretch):
             return await self._not_begun(ctx, call, tool, claim, stretch)
