@@ -54,12 +54,16 @@ class ForgetsWrites(_Wrapped):
 
 def _late_votes() -> None:
     """A vote that comes after the decision counts too."""
+    sound = decisions.decide
 
-    def accepts(run: Run, call: Call, decision: Decision, by: str) -> Change:
-        vote = Vote(by, decision.kind, run.updated, call.digest, call.stage, decision.reason)
+    def accepts(run: Run, n: int, decision: Decision, *, by: str, now: float, **rest: Any) -> Change:
+        call = run.call(n)
+        if call is None or call.state is CallState.PENDING:
+            return sound(run, n, decision, by=by, now=now, **rest)
+        vote = Vote(by, decision.kind, now, call.digest, call.stage, decision.reason)
         return Change(run.with_call(evolve(call, votes=(*call.votes, vote))), (call_event(call, "call.voted", by=by),))
 
-    cast("Any", decisions).after_the_fact = accepts
+    cast("Any", decisions).decide = accepts
 
 
 def _rejected_runs() -> None:

@@ -31,6 +31,7 @@ class Report:
     winners_wrong: int = 0
     lost: int = 0
     undrained: int = 0
+    broke_down: int = 0
     unknown: int = 0
     dead: int = 0
     approved: int = 0
@@ -40,11 +41,15 @@ class Report:
     @property
     def bad(self) -> int:
         """How much is wrong; a doubt that people see is not."""
-        return self.double + self.rejected_but_executed + self.winners_wrong + self.lost + self.undrained
+        return (
+            self.double + self.rejected_but_executed + self.winners_wrong + self.lost + self.undrained + self.broke_down
+        )
 
     def line(self, stores: int = 1) -> str:
         """All of it on one line."""
-        left = "".join(f" {name}={getattr(self, name)}" for name in ("dead", "undrained") if getattr(self, name))
+        left = "".join(
+            f" {name}={getattr(self, name)}" for name in ("dead", "undrained", "broke_down") if getattr(self, name)
+        )
         return (
             f"storm: stores={stores} gates={self.gates} kills={self.kills} stops={self.stops} double={self.double} "
             f"rejected_but_executed={self.rejected_but_executed} winners_wrong={self.winners_wrong} lost={self.lost} "
@@ -93,7 +98,7 @@ async def judge(app: App, scene: Scene) -> Report:
         if line["run"] not in found:
             report.found("lost", f"run {line['run']} was promised and is not in the store")
     for line in scene.trouble.lines():
-        report.wrong.append(f"{line['part']} ended by itself: {line['error'].strip().splitlines()[-1]}")
+        report.found("broke_down", f"{line['part']} ended by itself: {line['error'].strip().splitlines()[-1]}")
     return report
 
 
