@@ -15,6 +15,10 @@ import signal
 import threading
 
 
+ANY = "*"
+"""Every point: armed with a count, it is a moment and not a place."""
+
+
 class _Point:
     """The one armed point of this process: its name, and how often it is still to be passed."""
 
@@ -40,13 +44,13 @@ def crash_point(name: str) -> None:
         return
     if _seen is not None:
         _seen.append(name)
-    if _armed is not None and _armed.name == name and _armed.reached():
+    if _armed is not None and _armed.name in (name, ANY) and _armed.reached():
         os.kill(os.getpid(), signal.SIGKILL)
         signal.pause()  # a signal to the whole process may reach another thread first; this one goes no further
 
 
 def arm(name: str, nth: int = 1) -> None:
-    """Kill this process the ``nth`` time it reaches the point; an empty name disarms."""
+    """Kill this process the ``nth`` time it reaches the point, or any point (`ANY`); an empty name disarms."""
     global _armed
     _armed = _Point(name, nth) if name else None
 

@@ -29,3 +29,8 @@ def chosen(names: str = "") -> dict[str, Callable[[Path], str]]:
 
 
 STORES: dict[str, Callable[[Path], str]] = chosen(os.environ.get("GOVERNOR_TEST_STORES", ""))
+
+
+def clocked(url: str) -> bool:
+    """True for stores that take ``clock=``: their time can be moved instead of waited for."""
+    return url.partition("://")[0] in ("memory", "sqlite") and not os.environ.get("GOVERNOR_TEST_REAL_TIME")

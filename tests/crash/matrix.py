@@ -1,0 +1,244 @@
+"""The matrix: every scene, retry class and crash point; which kills are made, how they are played, and what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from governor_agents.core.calls import Retry
+from tests.crash.broken import BROKEN
+from tests.crash.forkserver import ForkServer
+from tests.crash.scenes import KINDS, RETRIES, SCENES, Kind
+from tests.stores import STORES
+
+AT_ONCE = 3
+BAD = ("lost", "double", "outside", "altered")
+LIVE = "tests.crash.lives:live"
+TWICE = 0.15
+"""How many of the further kills are followed by a second one, in the life that recovers."""
+
+Points = dict[tuple[str, Retry], Counter[str]]
+"""How often each point is reached when nobody is killed, by scene and retry class."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One case. ``aims`` are ``POINT@N``, one for each life that is killed; ``*@N`` is the N-th point whatever its name."""
+
+    store: str
+    scene: str
+    retry: Retry
+    aims: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.store}/{self.scene}/{self.retry}/{'+'.join(self.aims)}"
+
+    @property
+    def kind(self) -> Kind:
+        """Which adapter."""
+        return SCENES[self.scene].kind
+
+    @property
+    def point(self) -> str:
+        """The name of the point of its first kill."""
+        return self.aims[0].partition("@")[0]
+
+    @classmethod
+    def parse(cls, text: str, store: str = "") -> Kill:
+        """From what `str` gives; without a store in front when ``store`` is given. Raises `ValueError`."""
+        parts = [store, *text.split("/", 2)] if store else text.split("/", 3)
+        if len(parts) != 4 or parts[0] not in STORES or parts[1] not in SCENES or parts[2] not in RETRIES:
+            raise ValueError(f"no case {text!r}; a case looks like sqlite/openai.gated/none/tool:after@1")
+        aims = tuple(parts[3].split("+"))
+        for aim in aims:
+            point, _, nth = aim.partition("@")
+            if not point or not nth.isdigit():
+                raise ValueError(f"no aim {aim!r}; an aim looks like tool:after@1")
+        return cls(parts[0], parts[1], parts[2], aims)  # type: ignore[arg-type]
+
+
+@dataclass
+class Report:
+    """Sums over all kills, and the bad cases in words. Everything but ``kills`` and ``unknown`` must stay 0."""
+
+    stores: int = 1
+    kills: int = 0
+    lost: int = 0
+    double: int = 0
+    unknown: int = 0
+    outside: int = 0
+    altered: int = 0
+    missed: int = 0
+    cases: int = 0
+    parked: int = 0
+    points: dict[tuple[Kind, Retry], set[str]] = field(default_factory=lambda: defaultdict(set))
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> bool:
+        """True when a promise was broken or a kill did not happen."""
+        return any(getattr(self, name) for name in (*BAD, "missed"))
+
+    def line(self) -> str:
+        """The sums in one line."""
+        names = ("stores", "kills", "lost", "double", "unknown", "outside", "altered", "missed")
+        return "crash: " + " ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+class Matrix:
+    """Plays cases in children of one fork server, a few at a time. Each case has a folder of its own."""
+
+    def __init__(self, server: ForkServer, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._server = server
+        self._folder = folder
+        self._tell = tell
+        self._count = 0
+        self._free = asyncio.Semaphore(AT_ONCE)
+
+    # -- which points there are -------------------------------------------------------------------------------------
+
+    async def discover(self, store: str, scenes: Iterable[str], retries: Sequence[Retry] = RETRIES) -> Points:
+        """Play each scene twice without a kill: a point counts as often as it was reached both times."""
+        places = [(scene, retry) for scene in scenes for retry in retries]
+        found = await asyncio.gather(*(self._dry(Kill(store, *place, ())) for place in places for _ in range(2)))
+        points: Points = {}
+        for place, once, again in zip(places, found[::2], found[1::2], strict=True):
+            points[place] = once & again
+        return points
+
+    async def _dry(self, kill: Kill) -> Counter[str]:
+        async with self._free:
+            folder, url = self._place(kill)
+            code = await self._life(kill, folder, url, 0, watch=True)
+            if code != 0:
+                raise RuntimeError(f"{kill} does not even live undisturbed ({code}):\n{_tail(folder)}")
+            verdict = json.loads((folder / "verdict.json").read_text())
+            if any(verdict["findings"][name] for name in (*BAD, "unknown", "parked")):
+                raise RuntimeError(f"{kill} goes wrong undisturbed: {verdict['findings']}")
+            shutil.rmtree(folder)
+            return Counter(verdict["points"])
+
+    # -- playing cases ----------------------------------------------------------------------------------------------
+
+    async def play(self, kills: Sequence[Kill], *, broken: str = "") -> Report:
+        """Play all of them and add up."""
+        report = Report(stores=len({kill.store for kill in kills}))
+        await asyncio.gather(*(self._case(kill, report, broken) for kill in kills))
+        return report
+
+    async def _case(self, kill: Kill, report: Report, broken: str) -> None:
+        async with self._free:
+            folder, url = self._place(kill)
+            lives, code = 0, 0
+            for life, aim in enumerate(kill.aims):
+                code = await self._life(kill, folder, url, life, aim=aim, broken=broken)
+                if code != -signal.SIGKILL:
+                    break
+                lives += 1
+            report.missed += lives == 0
+            if lives == len(kill.aims):
+                code = await self._life(kill, folder, url, lives, broken=broken)
+        report.kills += lives
+        report.cases += 1
+        report.points[kill.kind, kill.retry].add(kill.point)
+        wrong = self._add_up(report, folder, code) + ["the aimed kill never came"] * (lives == 0)
+        if wrong:
+            report.wrong += [f"{kill}: {sentence} (in {folder})" for sentence in wrong]
+        else:
+            shutil.rmtree(folder)
+        self._tell(f"{report.line()} cases={report.cases}")
+
+    def _add_up(self, report: Report, folder: Path, code: int | str) -> list[str]:
+        """Add a case's findings; the bad ones in words."""
+        file = folder / "verdict.json"
+        if code != 0 or not file.exists():
+            report.lost += 1
+            return [f"the last life ended with {code}: {_tail(folder)}"]
+        findings = json.loads(file.read_text())["findings"]
+        report.unknown += findings["unknown"]
+        report.parked += len(findings["parked"])
+        for name in BAD:
+            setattr(report, name, getattr(report, name) + bool(findings[name]))
+        return [f"{name}: {sentence}" for name in BAD for sentence in findings[name]]
+
+    def _place(self, kill: Kill) -> tuple[Path, str]:
+        self._count += 1
+        folder = self._folder / f"{self._count:05}"
+        folder.mkdir(parents=True)
+        return folder, STORES[kill.store](folder)
+
+    async def _life(self, kill: Kill, folder: Path, url: str, life: int, **more: Any) -> int | str:
+        case = {"folder": str(folder), "url": url, "scene": kill.scene, "retry": kill.retry, "life": life, **more}
+        return await self._server.run(LIVE, folder / "log", case)
+
+
+def _tail(folder: Path) -> str:
+    log = folder / "log"
+    return log.read_text(errors="replace")[-2000:] if log.exists() else ""
+
+
+# -- which kills are made -----------------------------------------------------------------------------------------------
+
+
+def aimed(store: str, points: Points) -> list[Kill]:
+    """Every kill at a named point: each scene, each retry class, each time the point is reached."""
+    return [
+        Kill(store, scene, retry, (f"{name}@{nth}",))
+        for (scene, retry), counts in points.items()
+        for name, count in sorted(counts.items())
+        for nth in range(1, count + 1)
+    ]
+
+
+def chosen(store: str, points: Points, *, kills: int, seed: int) -> list[Kill]:
+    """At least so many kills: each point of each adapter and retry class once, then others, some of them two in a row.
+
+    The same seed chooses the same.
+    """
+    rng = random.Random(f"{seed}/{store}")
+    everything = aimed(store, points)
+    rng.shuffle(everything)
+    seen: set[tuple[Kind, Retry, str]] = set()
+    first: list[Kill] = []
+    rest: list[Kill] = []
+    for kill in everything:
+        place = (kill.kind, kill.retry, kill.point)
+        (rest if place in seen else first).append(kill)
+        seen.add(place)
+    made = [*first, *rest[: max(0, kills - len(first))]]
+    made = [_twice(kill, points, rng) if at >= len(first) and rng.random() < TWICE else kill for at, kill in enumerate(made)]
+    while len(made) < kills:
+        made.append(_twice(rng.choice(everything), points, rng))
+    return made
+
+
+def _twice(kill: Kill, points: Points, rng: random.Random) -> Kill:
+    """The same, and a second kill at any moment of the life that recovers."""
+    moments = sum(points[kill.scene, kill.retry].values())
+    return Kill(kill.store, kill.scene, kill.retry, (*kill.aims, f"*@{rng.randint(1, moments)}"))
+
+
+async def control(matrix: Matrix, store: str, name: str) -> tuple[bool, Report]:
+    """Play a seeded broken build's own kills; True when each of them was found to be bad in the way expected."""
+    kills = [Kill.parse(text, store) for text in BROKEN[name].kills]
+    report = await matrix.play(kills, broken=name)
+    return getattr(report, BROKEN[name].finding) == len(kills), report
+
+
+def kinds_and_retries() -> list[tuple[Kind, Retry]]:
+    """The columns of the matrix."""
+    return [(kind, retry) for kind in KINDS for retry in RETRIES]
+
+
+def nightly() -> bool:
+    """True when the long form was asked for."""
+    return bool(os.environ.get("GOVERNOR_NIGHTLY"))
