@@ -20,7 +20,7 @@ from tests.crash.matrix import Kill, Matrix, Report, chosen, control, kinds_and_
 from tests.crash.scenes import SCENES
 from tests.stores import chosen as chosen_stores
 
-KILLS = 312
+KILLS = 400
 NIGHTLY = 5_000
 POINTS = 16
 SEED = 20261130
@@ -77,6 +77,8 @@ def say(report: Report, end: str = "") -> int:
         print(file=sys.stderr)
     for sentence in report.wrong:
         print(sentence, file=sys.stderr)
+    if report.parked:
+        print(f"parked without a doubt: {report.parked}", file=sys.stderr)
     print(report.line() + end)
     return int(report.bad)
 

@@ -172,7 +172,7 @@ BROKEN = {
         "double",
     ),
     "result-in-memory": Broken(
-        _result_in_memory, _kills("openai.gated/none/model:before@2 langchain.gated/none/model:before@2"), "outside"
+        _result_in_memory, _kills("openai.gated/none/model:after@2 langchain.gated/none/stretch:after@2"), "outside"
     ),
     "decision-used-twice": Broken(
         _decision_used_twice, _kills("openai.edit/none/tool:after@1 functions.waiting/none/tool:after@1"), "double"

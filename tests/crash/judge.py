@@ -147,7 +147,9 @@ def _judge_doubt(facts: Facts, order: str, call: Call, ran: bool, found: Finding
     deaths = only(facts.lines, "death")
     states = [one["state"] for death in deaths for one in death["calls"] if one["n"] == call.n]
     if not any(state in (WINDOW if facts.scene.stalls else WINDOW[:1]) for state in states):
-        found.outside.append(f"order {order} is in doubt; when a process died it was {' and '.join(states) or 'nothing'}")
+        found.outside.append(
+            f"order {order} is in doubt; when a process died it was {' and '.join(states) or 'nothing'}"
+        )
     if facts.retry == "idempotent":
         found.outside.append(f"order {order} is in doubt although its tool is idempotent")
     if facts.retry == "reconcilable" and ran:

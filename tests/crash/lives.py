@@ -27,7 +27,7 @@ from governor_agents.testing import MovableClock
 from governor_agents.worker import steps
 from tests.crash import broken, judge
 from tests.crash.ledger import Ledger
-from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, policies
+from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, effective, policies
 from tests.stores import clocked
 
 LEASE = 30.0
@@ -67,7 +67,7 @@ class Time:
         """Return when the store's clock has come to this time."""
         if self.clock is not None:
             self.clock.time = max(self.clock.time, at)
-        while (now := await governor.loop.bridge(governor.runs.now())) < at:
+        while (now := await governor.loop.bridge(governor.runs.now())) < at:  # noqa: ASYNC110  a store's clock wakes nobody
             await asyncio.sleep(min(at - now, 0.5))
 
 
@@ -96,8 +96,9 @@ class Life:
         self.ledger = Ledger(Path(case.folder) / "ledger")
         self.time = Time(case.url)
         stalls = self.scene.stalls and case.life == 0
+        self.retry = effective(case.retry)
         self.governor = self._governor()
-        self.function = build(self.governor, self.scene, self.ledger, case.retry, self.stall if stalls else None)
+        self.function = build(self.governor, self.scene, self.ledger, self.retry, self.stall if stalls else None)
         self._decided: set[str] = set()
 
     def _governor(self) -> Governor:
@@ -106,7 +107,7 @@ class Life:
         if self.time.clock is None:
             steps.TAKEN = REAL
         return Governor(
-            policies(self.case.retry),
+            policies(self.retry),
             store=open_store(self.case.url, **options),
             secret=b"secret",
             lease=lease,
@@ -219,7 +220,7 @@ class Life:
         governor, runs = self.governor, await self.runs()
         calls = {run.id: await governor.calls(run.id) for run in runs}
         broken_chains = [run.id for run in runs if await _broken_chain(governor, run)]
-        return judge.Facts(self.scene, self.case.retry, self.ledger.lines(), runs, calls, broken_chains)
+        return judge.Facts(self.scene, self.retry, self.ledger.lines(), runs, calls, broken_chains)
 
 
 async def _broken_chain(governor: Governor, run: Run) -> bool:

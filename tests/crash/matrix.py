@@ -215,10 +215,22 @@ def chosen(store: str, points: Points, *, kills: int, seed: int) -> list[Kill]:
         (rest if place in seen else first).append(kill)
         seen.add(place)
     made = [*first, *rest[: max(0, kills - len(first))]]
-    made = [_twice(kill, points, rng) if at >= len(first) and rng.random() < TWICE else kill for at, kill in enumerate(made)]
+    made = [
+        _twice(kill, points, rng) if at >= len(first) and rng.random() < TWICE else kill for at, kill in enumerate(made)
+    ]
     while len(made) < kills:
         made.append(_twice(rng.choice(everything), points, rng))
     return made
+
+
+def sampled(store: str, points: Points, *, kills: int, seed: int) -> list[Kill]:
+    """So many kills at named points, one scene after the other, chosen by the seed: the short form."""
+    rng = random.Random(f"{seed}/{store}")
+    everything = aimed(store, points)
+    rng.shuffle(everything)
+    places = {place: [kill for kill in everything if (kill.scene, kill.retry) == place] for place in points}
+    turns = [kills_of[at] for at in range(kills) for kills_of in places.values() if at < len(kills_of)]
+    return turns[:kills]
 
 
 def _twice(kill: Kill, points: Points, rng: random.Random) -> Kill:

@@ -28,6 +28,8 @@ BOSS = "boss@example.com"
 AGENT = "clerk"
 CHANNEL = "desk"
 RETRIES: tuple[Retry, ...] = ("none", "idempotent", "reconcilable")
+PROBES = hasattr(Governor, "reconcile")
+"""Without a way to ask a probe, what could be reconciled is treated as what cannot be repeated."""
 
 Kind = Literal["openai", "langchain", "functions"]
 KINDS: tuple[Kind, ...] = ("openai", "langchain", "functions")
@@ -124,12 +126,21 @@ class Rules:
     """The policy of every scene."""
 
     ASK = Verdict(
-        "require_approval", stages=(Stage(("boss",), (BOSS,)),), reason="money", exclude_requester=False, channels=(CHANNEL,)
+        "require_approval",
+        stages=(Stage(("boss",), (BOSS,)),),
+        reason="money",
+        exclude_requester=False,
+        channels=(CHANNEL,),
     )
 
     def evaluate(self, call: ToolCall, tool: Tool) -> Verdict | None:
         """Pay asks, the rest that writes is allowed."""
         return {"pay": self.ASK, "book": Verdict("allow"), "expert": Verdict("allow")}.get(call.tool)
+
+
+def effective(retry: Retry) -> Retry:
+    """The retry class that tools are declared with."""
+    return retry if PROBES or retry != "reconcilable" else "none"
 
 
 def policies(retry: Retry) -> PolicySet:
