@@ -14,7 +14,6 @@ import os
 import signal
 import threading
 
-
 ANY = "*"
 """Every point: armed with a count, it is a moment and not a place."""
 
