@@ -20,6 +20,7 @@ from governor_agents.core.records import Change, Run
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreError
 from governor_agents.liveness import dead_among
+from governor_agents.responses import Responses
 from governor_agents.runs import Runs
 
 LEASE = 30.0
@@ -32,7 +33,8 @@ class Claim:
 
     ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once
     per call; ``stop`` is set when the loop must not go on, with the reason (``again``: because people are asked
-    again; ``halted``: because this scope is halted); ``lost`` when the lease went to somebody else.
+    again; ``halted``: because this scope is halted); ``lost`` when the lease went to somebody else. ``responses`` are
+    what models answered.
     """
 
     run: str
@@ -49,6 +51,7 @@ class Claim:
     again: bool = False
     halted: str = ""
     lost: bool = False
+    responses: Responses = field(default_factory=Responses)
 
     @classmethod
     def on(cls, run: Run) -> Claim:
@@ -65,6 +68,7 @@ class Claim:
             owner=run.lease.owner,
             fence=run.fence,
             known={call.call_id for call in run.calls},
+            responses=Responses(run.responses),
         )
 
 

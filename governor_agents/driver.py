@@ -57,7 +57,7 @@ class Driver:
         claim = Claim.on(run)
         try:
             with held(claim), self._beats.during(claim):
-                segment = await self._stretch(run, prepared, emit)
+                segment = await self._stretch(run, claim, prepared, emit)
         except asyncio.CancelledError:
             with contextlib.suppress(Fenced, IllegalTransition):
                 await asyncio.shield(self._loop.bridge(self._give_back(claim, "cancelled", 0.0)))
@@ -82,20 +82,21 @@ class Driver:
             made.append(driving.Ask(call, tool, verdict, nonce()))
         return tuple(made)
 
-    async def _stretch(self, run: Run, prepared: Prepared, emit: Emit | None) -> Segment:
+    async def _stretch(self, run: Run, claim: Claim, prepared: Prepared, emit: Emit | None) -> Segment:
         crash_point("stretch:before")
         adapter, agent, options = prepared.adapter, prepared.agent, prepared.options
         _refuse_to_repeat(run, adapter)
         if run.snapshot and run.snapshot.adapter != adapter.name:
             raise SnapshotError(f"run {run.id} was paused under {run.snapshot.adapter}, not {adapter.name}")
-        begun, snapshot = await self._loop.bridge(self._contents(run))
-        context = begun.get("context")
+        begun, snapshot = await self._loop.bridge(self._contents(run, claim))
+        context, input = begun.get("context"), begun.get("input")
         if snapshot is None:
-            return await adapter.start(agent, begun.get("input"), context=context, options=options, emit=emit)
+            return await adapter.start(agent, input, calls=run.calls, context=context, options=options, emit=emit)
         return await adapter.resume(agent, snapshot, run.calls, context=context, options=options, emit=emit)
 
-    async def _contents(self, run: Run) -> tuple[dict[str, Json], bytes | None]:
-        """What the run was asked with, and the snapshot it stands on."""
+    async def _contents(self, run: Run, claim: Claim) -> tuple[dict[str, Json], bytes | None]:
+        """What the run was asked with, and the snapshot it stands on; the claim gets what models answered since."""
+        claim.responses.load({kept.blob: await self._runs.blob(kept.blob) for kept in run.responses})
         begun = thaw(await self._runs.blob(run.input)) if run.input else {}
         return begun, await self._runs.blob(run.snapshot.blob) if run.snapshot else None
 
@@ -188,15 +189,14 @@ class Driver:
 
 
 def _refuse_to_repeat(run: Run, adapter: Adapter) -> None:
-    """Park a stretch that died after calls nobody had to approve: asked again, the model would make them anew.
+    """Park a stretch that died after calls that no recorded response made: they would be made anew, and run twice.
 
-    What a pause asked for stands in the snapshot with its call ids; what the loop journalled after it does not, unless
-    the framework keeps the model's messages (`Adapter.replays`).
+    That is so where a framework keeps nothing itself (`Adapter.replays`) and a model was reached past the adapter.
     """
-    lost = [call for call in run.calls if call.generation == run.generation and call.attempts and not call.stages]
-    if lost and not adapter.replays:
+    lost = () if adapter.replays else driving.forgotten(run)
+    if lost:
         names = ", ".join(dict.fromkeys(call.tool for call in lost))
         raise ReplayDiverges(
-            f"a process died after {names} ran and before the next pause; going on would ask the model again and could "
-            f"run it twice. Look at the run, then cancel it"
+            f"a process died after {names} ran and before the next pause, and what the model had answered was not "
+            f"recorded; going on would ask it again and could run it twice. Look at the run, then cancel it"
         )

@@ -36,7 +36,8 @@ from governor_agents.halts import Halts
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
-from governor_agents.runs import Runs, blob
+from governor_agents.responses import Chain, Read
+from governor_agents.runs import Runs, Step, blob
 
 INLINE = 4096
 """Results of up to this many bytes stand in the record; larger ones in a blob of the same write."""
@@ -140,22 +141,25 @@ class Guard:
         *,
         dump: Callable[[Any], bytes] = freeze,
         load: Callable[[bytes], Any] = thaw,
+        chain: Chain | None = None,
     ) -> Ran:
         """Run one call of an async framework, or say what to do instead.
 
         ``invoke`` gets the bytes to run, which after an edit are not the model's. ``dump`` makes plain JSON bytes of
-        its value, ``load`` the value again. Raises what the tool raises; `Fenced`, `RunBlocked`, `ArgumentsError`.
+        its value, ``load`` the value again. ``chain`` is where the call was made, for a framework whose models' answers
+        are recorded: they are durable before the tool starts. Raises what the tool raises; `Fenced`, `RunBlocked`,
+        `ArgumentsError`.
         """
         _go_on(claim)
         call, verdict = self._frozen(claim, call, tool)  # in the caller's thread: a policy may do as it likes
         if _unjournalled(claim, call, tool, verdict):
             if await self.halted(claim, call, tool):
                 return Ran("waits")
-            return Ran("value", await invoke(call.args))
-        entry = await self._unbroken(claim, self._enter(claim, call, tool, verdict))
+            return await self._read(claim, call, invoke, dump, load, chain)
+        entry = await self._unbroken(claim, self._enter(claim, call, tool, verdict, chain))
         if entry.known is not None:
             now_is = self._now_is(entry.known, call, tool)
-            entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is))
+            entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is, chain))
         if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
@@ -174,6 +178,52 @@ class Guard:
                 raise
             await asyncio.shield(self._loop.bridge(self._leave(claim, entry, True, data, "")))
         return Ran("value", value)
+
+    async def _read(
+        self,
+        claim: Claim,
+        call: ToolCall,
+        invoke: Callable[[bytes], Awaitable[Any]],
+        dump: Callable[[Any], bytes],
+        load: Callable[[bytes], Any],
+        chain: Chain | None,
+    ) -> Ran:
+        """An unjournalled call. What a recorded response followed from is not read again: it may have changed since."""
+        read = claim.responses.read(call.call_id)
+        if read is not None:
+            return Ran("value", load(read.text.encode())) if read.ok else _failed_read(read.text)
+        if chain is None:
+            return Ran("value", await invoke(call.args))
+        await self.keep(claim, chain)
+        try:
+            value = await invoke(call.args)
+        except ToolFailed as failed:
+            claim.responses.heard(chain, call.call_id, Read(str(failed), ok=False))
+            return _failed_read(str(failed))
+        with contextlib.suppress(_NotRecordable):
+            claim.responses.heard(chain, call.call_id, Read(_recordable(dump, value).decode()))
+        return Ran("value", value)
+
+    async def keep(self, claim: Claim, chain: Chain) -> None:
+        """Make durable what models answered on the way to a tool that has no intent to carry it."""
+        if claim.responses.waiting:
+            await self._loop.bridge(self._write(claim, chain, lambda run, now: Change(run)))
+
+    async def _write(self, claim: Claim, chain: Chain | None, step: Step) -> Change:
+        """A step and, in the same write, what models answered on the way to it."""
+        if chain is None or not claim.responses.waiting:
+            return await self._runs.change(claim.run, step, fresh=False)
+        async with claim.responses.turn:
+            responses, contents = claim.responses.leading_to(chain)
+
+            def both(run: Run, now: float) -> Change:
+                kept = execution.keep(run, now, owner=claim.owner, fence=claim.fence, responses=responses)
+                change = step(kept.run, now)
+                return evolve(change, events=change.events or kept.events)
+
+            change = await self._runs.change(claim.run, both, blobs=contents, fresh=False)
+            claim.responses.stand(responses)
+        return change
 
     async def _unbroken(self, claim: Claim, work: Coroutine[Any, Any, _Entry]) -> _Entry:
         """Do a step to its end even when the caller is cut off meanwhile; an intent that came of it is taken back."""
@@ -240,7 +290,9 @@ class Guard:
         """True when a halt stops this call, by the store as it is now."""
         return bool(_met(claim, call, await self._halts.scopes()))
 
-    async def _enter(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
+    async def _enter(
+        self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict, chain: Chain | None = None
+    ) -> _Entry:
         """Find out what is to be done with a call; when it is to run at once, its intent is durable on return."""
         _go_on(claim)
         if claim.halted:
@@ -251,7 +303,7 @@ class Guard:
             run = await self._runs.get(claim.run)
             known = run.by_call_id(call.call_id)
         if known is None:
-            return await self._first_time(claim, call, tool, verdict)
+            return await self._first_time(claim, call, tool, verdict, chain)
         return await self._known(claim, run, known, call)
 
     async def _known(self, claim: Claim, run: Run, known: Call, call: ToolCall) -> _Entry:
@@ -273,7 +325,9 @@ class Guard:
             raise _stop(claim, known)
         return await self._over(claim, known)
 
-    async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> _Entry:
+    async def _first_time(
+        self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict, chain: Chain | None
+    ) -> _Entry:
         if verdict.outcome == "require_approval":
             return _Entry(Ran("waits"))
         if verdict.outcome == "allow" and await self._stopped(claim, call):
@@ -291,7 +345,7 @@ class Guard:
             begun = self._begin(change.run, made, claim, now, now_is)
             return evolve(begun, events=(*change.events, *begun.events))
 
-        change = await self._runs.change(claim.run, step, fresh=False)
+        change = await self._write(claim, chain, step)
         claim.known.add(call.call_id)
         made = change.run.by_call_id(call.call_id)
         if made is None:
@@ -313,7 +367,7 @@ class Guard:
             idem_key=self.key(run, call),
         )
 
-    async def _intent(self, claim: Claim, n: int, call: ToolCall, now_is: _Now) -> _Entry:
+    async def _intent(self, claim: Claim, n: int, call: ToolCall, now_is: _Now, chain: Chain | None = None) -> _Entry:
         """The stored call under policies, tool and files as they are now."""
         if await self._stopped(claim, call):
             return _Entry(Ran("waits"))
@@ -329,7 +383,7 @@ class Guard:
                 return Change(run)
             return self._begin(run, stands, claim, now, now_is)
 
-        change = await self._runs.change(claim.run, step, fresh=False)
+        change = await self._write(claim, chain, step)
         stands = change.run.call(n)
         if stands is None:
             raise Fenced(f"{approval_id(claim.run, n)} belongs to a generation that is over")
@@ -450,6 +504,10 @@ def _stop(claim: Claim, call: Call) -> RunBlocked:
 def _unjournalled(claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict) -> bool:
     """An allowed call to a read-only tool needs no journal, unless this call id has a record."""
     return tool.read_only and verdict.outcome == "allow" and call.call_id not in claim.known
+
+
+def _failed_read(told: str) -> Ran:
+    return Ran("told", text=told, state=CallState.FAILED)
 
 
 def _instead(entry: _Entry, load: Callable[[bytes], Any]) -> Ran | None:

@@ -123,6 +123,16 @@ def renew(run: Run, now: float, *, owner: str, fence: int, lease: float) -> Chan
     return Change(evolve(run, lease=Lease(owner, now + lease)))
 
 
+def forgotten(run: Run) -> tuple[Call, ...]:
+    """Calls that ran since the snapshot, or the start, though no kept response made them: nothing could replay them.
+
+    What a pause asked for stands in the snapshot.
+    """
+    made = {call_id for response in run.responses for call_id in response.calls}
+    since = (call for call in run.calls if call.generation == run.generation and call.attempts and not call.stages)
+    return tuple(call for call in since if call.call_id not in made)
+
+
 def pause(
     run: Run,
     now: float,
@@ -144,6 +154,7 @@ def pause(
         run,
         generation=run.generation + 1,
         snapshot=snapshot,
+        responses=(),
         calls=tuple(call for call in run.calls if call.n not in gone),
         closed=(*run.closed, closed.blob) if closed else run.closed,
         ready_since=None,

@@ -6,11 +6,11 @@ from governor_agents.core import people
 from governor_agents.core.binding import bind, holds
 from governor_agents.core.calls import Operand, sha256
 from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call
-from governor_agents.core.records import Attempt, Call, Change, Event, Result, Run, approval_id, evolve
+from governor_agents.core.records import Attempt, Call, Change, Event, Response, Result, Run, approval_id, evolve
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, settle
-from governor_agents.core.telling import call_event, notices
+from governor_agents.core.telling import call_event, notices, run_event
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import Fenced, NotFound
 
@@ -34,6 +34,20 @@ def hold(run: Run, *, owner: str, fence: int) -> None:
     """Raise `Fenced` unless this claim still drives the run."""
     if run.state is not R.ACTIVE or run.fence != fence or run.lease is None or run.lease.owner != owner:
         raise Fenced(f"run {run.id} is {run.state} under fence {run.fence}; the claim with fence {fence} is over")
+
+
+def keep(run: Run, now: float, *, owner: str, fence: int, responses: tuple[Response, ...]) -> Change:
+    """What models answered, made durable before a tool that they call may start. One is not kept twice.
+
+    Raises `Fenced`.
+    """
+    known = {(response.chain, response.ordinal) for response in run.responses}
+    fresh = tuple(response for response in responses if (response.chain, response.ordinal) not in known)
+    if not fresh:
+        return Change(run)
+    hold(run, owner=owner, fence=fence)
+    run = evolve(run, responses=(*run.responses, *fresh), updated=now)
+    return Change(run, (run_event("run.answered", responses=len(run.responses)),))
 
 
 def intent(

@@ -227,16 +227,29 @@ class Adapter(Protocol):
     framework: str
     """Name and version of the framework, such as ``openai-agents 0.24.0``; stored with each snapshot."""
     replays: bool
-    """True when a stretch that died is driven again with the same call ids, so that the journal finds its calls."""
+    """True when the framework itself keeps what models answer, so that a stretch that died goes on with its call ids.
+
+    An adapter without this records responses (`governor_agents.responses`), and is given them back after a crash.
+    """
 
     def prepare(self, agent: Any) -> Any:
         """Govern what a factory returned; the agent to run. Raises `UngovernedTool`."""
         ...
 
     async def start(
-        self, agent: Any, input: Json, *, context: Json = None, options: Mapping[str, Any], emit: Emit | None = None
+        self,
+        agent: Any,
+        input: Json,
+        *,
+        calls: Sequence[Call] = (),
+        context: Json = None,
+        options: Mapping[str, Any],
+        emit: Emit | None = None,
     ) -> Segment:
-        """Begin a loop. ``options`` are what the factory returned beside the agent."""
+        """Begin a loop. ``options`` are what the factory returned beside the agent.
+
+        ``calls`` are those the run has already, when a worker died before the first pause.
+        """
         ...
 
     async def resume(

@@ -286,9 +286,25 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """What a model answered, kept so that after a crash it need not be asked again; its content is a blob.
+
+    ``chain`` are the call ids of the tools around the loop that asked, outermost first, ``ordinal`` counts the answers
+    in it; ``request`` are digests of what was asked, part by part, and ``calls`` the ids of the calls it made.
+    """
+
+    chain: tuple[str, ...]
+    ordinal: int
+    request: tuple[str, ...]
+    blob: str
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """An agent run from start to outcome: one record, changed only by the functions of this package.
 
+    ``responses`` are what models answered since the snapshot, or since the start: a pause drops them.
     ``seq`` counts its audit events, ``chain`` is the head of their chain, ``keyed`` says that the last one has a MAC
     and ``chained`` when it was written.
     """
@@ -316,6 +332,7 @@ class Run:
     closed: tuple[str, ...] = ()
     input: str = ""
     snapshot: Snapshot | None = None
+    responses: tuple[Response, ...] = ()
     outbox: tuple[Notice, ...] = ()
     cancel: Literal["", "cancelled", "superseded"] = ""
     cancel_reason: str = field(default="", repr=False)

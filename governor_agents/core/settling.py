@@ -100,6 +100,7 @@ def end(change: Change, event: RunEvent, state: R, now: float, *, error: str = "
         state=next_run(run.state, event, state),
         lease=None,
         waiter=None,
+        responses=(),
         blocked="",
         blocked_detail="",
         error=error,

@@ -356,11 +356,15 @@ async def decide(governor: Governor, run: Run, left: dict[int, list[Decision]], 
 GONE = {"run", "call_id", "at", "prev", "digest", "was", "snapshot"}
 """Ids, times and hashes, in which no two runs are alike."""
 
+OURS = "run.answered"
+"""The one event that one framework's runs leave and the other's do not: LangGraph keeps the model's messages itself."""
+
 
 def plain(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A trail without what differs between any two runs, but with the generated call in the place of a call's id."""
-    found = []
-    for event in events:
+    found: list[dict[str, Any]] = []
+    for event in (event for event in events if event["what"] != OURS):
+        event = {**event, "seq": len(found) + 1}
         kept = {key: value for key, value in event.items() if key not in GONE}
         if "call_id" in event:
             kept["call"] = index_of(event["call_id"])

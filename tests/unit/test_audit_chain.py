@@ -16,7 +16,7 @@ from governor_agents.audit import chain
 from governor_agents.core import decisions, driving, execution, settling, telling
 from governor_agents.core.calls import Tool, ToolCall, sha256
 from governor_agents.core.ports import StoredEvent
-from governor_agents.core.records import CallState, Change, Decision, Event, Result, Run, RunState, Snapshot
+from governor_agents.core.records import CallState, Change, Decision, Event, Response, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import ConfigError, GovernorError, IllegalTransition
 from governor_agents.runs import Runs, to_record
@@ -155,6 +155,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "closed": (None,),
     "first": (1.0,),
     "most": (9.0,),
+    "responses": ((), (Response((), 0, ("a",), "b", ("c1",)),)),
 }  # fmt: skip
 """What the parameters of transitions can be: a transition with another one is to be given values here."""
 

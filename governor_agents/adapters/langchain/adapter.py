@@ -116,7 +116,14 @@ class LangChainAdapter:
     # -- driving ----------------------------------------------------------------------------------------------------
 
     async def start(
-        self, agent: Any, input: Json, *, context: Json = None, options: Mapping[str, Any], emit: Emit | None = None
+        self,
+        agent: Any,
+        input: Json,
+        *,
+        calls: Sequence[Call] = (),
+        context: Json = None,
+        options: Mapping[str, Any],
+        emit: Emit | None = None,
     ) -> Segment:
         """Begin a loop; go on with it when an earlier claim of this run had begun it already."""
         claim = _claim()

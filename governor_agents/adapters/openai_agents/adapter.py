@@ -14,12 +14,13 @@ from agents import Agent, FunctionTool, Runner, RunResult, RunResultStreaming
 from governor_agents.adapters.openai_agents import outputs, snapshots
 from governor_agents.adapters.openai_agents.governing import govern, refuse_ungoverned
 from governor_agents.adapters.openai_agents.graph import outline, reachable, schema_sha256
+from governor_agents.adapters.openai_agents.models import recording
 from governor_agents.adapters.openai_agents.stretch import Stretch, within
 from governor_agents.claims import current_claim
 from governor_agents.core.calls import Json, Tool, ToolCall, freeze, sha256, thaw
 from governor_agents.core.ports import Captured, Emit, Segment
 from governor_agents.core.records import Call, CallState, evolve
-from governor_agents.errors import ArgumentsError, ConfigError, SnapshotError
+from governor_agents.errors import ArgumentsError, ConfigError, ReplayDiverges, SnapshotError
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -57,7 +58,14 @@ class OpenAIAgentsAdapter:
         return govern(agent, self._governor)
 
     async def start(
-        self, agent: Any, input: Json, *, context: Json = None, options: Mapping[str, Any], emit: Emit | None = None
+        self,
+        agent: Any,
+        input: Json,
+        *,
+        calls: Sequence[Call] = (),
+        context: Json = None,
+        options: Mapping[str, Any],
+        emit: Emit | None = None,
     ) -> Segment:
         """Begin a loop. ``context`` is the run's context: a plain JSON object or None.
 
@@ -65,7 +73,7 @@ class OpenAIAgentsAdapter:
         """
         refuse_ungoverned(reachable(agent))
         given = _context(context)
-        return await self._drive(agent, input, Stretch(), _runner(options), emit, context=given)
+        return await self._drive(agent, input, Stretch(calls), _runner(options), emit, context=given)
 
     async def resume(
         self,
@@ -132,6 +140,30 @@ class OpenAIAgentsAdapter:
         emit: Emit | None,
         *,
         context: Json = None,
+    ) -> Segment:
+        """One stretch, with every model recorded; all that was recorded before must have been asked for again."""
+        config = recording(runner.get("run_config"))
+        try:
+            segment = await self._until_rest(agent, input, stretch, {**runner, "run_config": config}, emit, context)
+        finally:
+            if "run_config" not in runner:  # then the provider is ours
+                await config.model_provider.aclose()
+        claim = current_claim()
+        if claim is not None and (left := claim.responses.never_asked()):
+            raise ReplayDiverges(
+                f"the loop came to rest, but {len(left)} recorded responses of the model were never asked for: it went "
+                f"another way than before. Look at the run, then cancel it"
+            )
+        return segment
+
+    async def _until_rest(
+        self,
+        agent: Agent[Any],
+        input: Any,
+        stretch: Stretch,
+        runner: Mapping[str, Any],
+        emit: Emit | None,
+        context: Json,
     ) -> Segment:
         """Run until the loop ends, or somebody must decide. What the SDK asks without need it is answered at once."""
         answered: set[str] = set()

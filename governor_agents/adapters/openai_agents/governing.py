@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from agents import Agent, FunctionTool
+from agents import Agent, FunctionTool, Model
 
 from governor_agents.adapters.openai_agents.graph import out_of_reach, reachable
 from governor_agents.adapters.openai_agents.invocation import GovernedTool
+from governor_agents.adapters.openai_agents.models import recorded
 from governor_agents.errors import ConfigError, UngovernedTool
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def govern(agent: Agent[Any], governor: Governor, *, allow_ungoverned: bool = Fa
         tools = [_governed(tool, member.name, governor) for tool in member.tools]
         if any(new is not old for new, old in zip(tools, member.tools, strict=True)):
             member.tools = tools
+        if isinstance(member.model, Model):
+            member.model = recorded(member.model)
     return agent
 
 

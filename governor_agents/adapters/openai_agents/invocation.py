@@ -19,7 +19,7 @@ from agents.tool_guardrails import ToolInputGuardrailData
 
 from governor_agents.adapters.openai_agents import outputs
 from governor_agents.adapters.openai_agents.graph import is_composite, schema_sha256
-from governor_agents.adapters.openai_agents.stretch import Stretch, current_stretch
+from governor_agents.adapters.openai_agents.stretch import Stretch, current_stretch, enclosing, inside
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
 from governor_agents.core.people import votes_meet
@@ -122,6 +122,9 @@ class GovernedTool:
             return False  # `invoke` tells the model
         if call_id in stretch.begun or not stretch.is_first_of_its_id(call):
             return False  # it goes on; it is refused
+        known = stretch.decided.get(call_id)
+        if known is not None and known.state is not CallState.PENDING:
+            return False  # it was made before a worker died: the record says what becomes of it
         try:
             verdict = self.governor.guard.verdict(current_claim(), call, self.governor.policies.tool(self.name))
         except Exception:
@@ -199,6 +202,10 @@ class GovernedTool:
         known = stretch.decided.get(call.call_id)
         if not self._may_begin(call, tool, known, stretch):
             return await self._not_begun(ctx, call, tool, claim, stretch)
+        try:
+            await self.governor.guard.keep(claim, enclosing())
+        except Exception as error:
+            await stretch.stop(error)
         args = known.args if known is not None and known.asked_args in (None, call.args) else call.args
         value: Any = None
         failed: Exception | None = None
@@ -266,6 +273,7 @@ class GovernedTool:
             body,
             dump=lambda value: outputs.dump(self.tool, value),
             load=lambda data: outputs.load(self.tool, data),
+            chain=enclosing(),
         )
 
     async def _told(self, ctx: ToolContext[Any], ran: Ran, claim: Claim, stretch: Stretch) -> Any:
@@ -309,8 +317,9 @@ class GovernedTool:
         noted: list[Exception] = []
         token = _failures.set(noted)
         try:
-            async with asyncio.timeout(self.tool.timeout_seconds) as clock:
-                value = await self._body(choose(self.tool, ctx), arguments)
+            with inside(ctx.tool_call_id, current_claim()):
+                async with asyncio.timeout(self.tool.timeout_seconds) as clock:
+                    value = await self._body(choose(self.tool, ctx), arguments)
         except TimeoutError:
             if clock.expired():
                 raise TimedOut from None

@@ -91,7 +91,7 @@ def decide(state: State, decided: Mapping[str, Call]) -> None:
                 state.reject(item, rejection_message=outputs.words(call.state, call.told))
                 continue
             state.approve(item)
-            if call.edited and call.state is CallState.APPROVED:
+            if call.edited and call.state is not CallState.ANSWERED:
                 _note(state, item, call)
     except AgentsException as error:
         raise SnapshotError(f"the decisions do not fit the snapshot: {_line(error)}") from error

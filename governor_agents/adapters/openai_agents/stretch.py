@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NoReturn
 
+from governor_agents.claims import Claim
 from governor_agents.core.calls import ToolCall
 from governor_agents.core.records import Call
+from governor_agents.responses import Chain
 
 _chain: ContextVar[tuple[object, ...]] = ContextVar("governor_agents_openai_chain", default=())
+_enclosing: ContextVar[Chain] = ContextVar("governor_agents_openai_enclosing", default=())
 
 
 class Stretch:
@@ -74,6 +77,11 @@ class Stretch:
 _current: ContextVar[Stretch | None] = ContextVar("governor_agents_openai_stretch", default=None)
 
 
+def stretch_here() -> Stretch | None:
+    """The stretch this code runs in, None outside of one."""
+    return _current.get()
+
+
 def current_stretch() -> Stretch:
     """The stretch this code runs in; one of its own for a tool called under a claim of another adapter."""
     return _current.get() or Stretch()
@@ -87,3 +95,21 @@ def within(stretch: Stretch) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def enclosing() -> Chain:
+    """The ids of the calls whose tools are around this code, outermost first."""
+    return _enclosing.get()
+
+
+@contextmanager
+def inside(call_id: str, claim: Claim | None) -> Iterator[None]:
+    """Around the body of a tool: a loop that it runs has a place of its own."""
+    chain = (*_enclosing.get(), call_id)
+    if claim is not None:
+        claim.responses.enter(chain)
+    token = _enclosing.set(chain)
+    try:
+        yield
+    finally:
+        _enclosing.reset(token)
