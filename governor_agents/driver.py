@@ -139,12 +139,12 @@ class Driver:
         return (await self._runs.change(claim.run, step, blobs=blobs, fresh=False)).run
 
     async def _abandon(self, claim: Claim) -> Run:
-        """Give up the stretch: people are asked again, or a halt stops it."""
+        """Give up the stretch: people are asked again, a call is in doubt, or a halt stops it."""
 
         def step(run: Run, now: float) -> Change:
             if claim.halted:
                 return halting.park(run, now, owner=claim.owner, fence=claim.fence, scope=claim.halted)
-            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence)
+            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence, delay=_delay(run))
 
         return (await self._runs.change(claim.run, step, fresh=False)).run
 
@@ -170,8 +170,7 @@ class Driver:
             await self._loop.bridge(self._end_failed(claim, told))
             raise error
         run = await self._loop.bridge(self._runs.get(claim.run))
-        delay = min(MAX_DELAY, 2.0 ** max(run.attempts - 1, 0) - 1.0)
-        return await self._loop.bridge(self._give_back(claim, told, delay))
+        return await self._loop.bridge(self._give_back(claim, told, _delay(run)))
 
     async def _park(self, claim: Claim, why: str, detail: str) -> Run:
         change = await self._runs.change(
@@ -186,6 +185,11 @@ class Driver:
                 claim.run,
                 lambda run, now: driving.finish(run, now, owner=claim.owner, fence=claim.fence, error=error),
             )
+
+
+def _delay(run: Run) -> float:
+    """Seconds until a run is tried again that came to nothing: at once, then longer each time."""
+    return float(min(MAX_DELAY, 2.0 ** max(run.attempts - 1, 0) - 1.0))
 
 
 def _refuse_to_repeat(run: Run, adapter: Adapter) -> None:

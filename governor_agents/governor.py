@@ -15,11 +15,13 @@ from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.background import Background
 from governor_agents.claims import LEASE, Claim, Heartbeats
 from governor_agents.conversations import Conversations
-from governor_agents.core import decisions, driving, halting, settling
+from governor_agents.core import decisions, doubts, driving, halting, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.lifecycle import RunEvent
 from governor_agents.core.ports import Adapter, Captured, Handler, Record, Store
 from governor_agents.core.records import (
+    MAX_ATTEMPTS,
+    Answer,
     Approval,
     Call,
     Change,
@@ -40,6 +42,8 @@ from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
 from governor_agents.operands import bound
 from governor_agents.policies import PolicySet, person_id
+from governor_agents.probes import Probe
+from governor_agents.resolving import Resolving
 from governor_agents.runs import Runs, blob
 from governor_agents.stores import default_url, open_store
 from governor_agents.stores.sealed import SealedStore, refuse_sealed
@@ -48,6 +52,7 @@ from governor_agents.sync import twin
 from governor_agents.watch import Watch
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P", bound=Probe)
 
 
 class Governor:
@@ -56,7 +61,8 @@ class Governor:
     ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
-    seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30). ``keys``, or the path of their
+    seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30); after ``max_attempts`` claims
+    without progress a run is given up as DEAD. ``keys``, or the path of their
     file (default ``$GOVERNOR_KEYS``), seal all that is stored. ``secret`` keys idempotency keys (default
     ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process).
     """
@@ -71,6 +77,7 @@ class Governor:
         lease: float | None = None,
         handlers: Mapping[str, Handler] | None = None,
         secret: bytes | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
         keys: Keys | str | Path | None = None,
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
@@ -89,6 +96,7 @@ class Governor:
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
+        self.resolving = Resolving(self.runs)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
@@ -98,6 +106,9 @@ class Governor:
         self._prepared: dict[str, Prepared] = {}
         self._suspended: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._opened = False
+        if max_attempts < 1:
+            raise ConfigError(f"max_attempts is {max_attempts}; a run needs at least one")
+        self.max_attempts = max_attempts
 
     @classmethod
     def from_file(cls, *paths: str | Path, store: str | Store | None = None, **settings: Any) -> Governor:
@@ -127,6 +138,15 @@ class Governor:
     def govern(self, **rule: Any) -> Callable[[Callable[..., Any]], Governed]:
         """Govern a function or method: see `functions.Functions.govern`."""
         return self.functions.govern(**rule)
+
+    def reconcile(self, tool: str) -> Callable[[P], P]:
+        """Register the probe of a ``reconcilable`` tool: see `governor_agents.probes`. Raises `ConfigError`."""
+
+        def register(probe: P) -> P:
+            self.guard.probes.register(tool, probe)
+            return probe
+
+        return register
 
     def adapter(self, name: str) -> Adapter:
         """The adapter of this name, one per governor. Raises `ConfigError`, `MissingExtra`."""
@@ -228,6 +248,7 @@ class Governor:
             created=0.0,
             env=self.env,
             conversation=conversation,
+            max_attempts=self.max_attempts,
             input=content.id,
         )
         return run, content
@@ -312,6 +333,7 @@ class Governor:
             created=0.0,
             env=self.env,
             conversation=captured.conversation,
+            max_attempts=self.max_attempts,
         )
         asks = []
         for call in captured.segment.pending:
@@ -461,6 +483,49 @@ class Governor:
         return await self.loop.bridge(self.stopped.list())
 
     halts_sync = twin(halts)
+
+    # -- settling doubts --------------------------------------------------------------------------------------------
+
+    async def resolve(self, run: str, n: int, how: Answer, *, by: str, evidence: str, worker_dead: bool = False) -> Run:
+        """An operator's answer to call ``n``, whose outcome is unknown: ``happened``, ``did-not-happen``, ``abandon``.
+
+        ``did-not-happen`` asks people for the call anew; it counts only when every worker that set out to run it is
+        dead and nothing can be under way any more. Deaths that can be seen from here are noted first, also when the
+        answer is then refused. ``worker_dead`` is the operator's word for workers that cannot be seen from here, and
+        is written down as such. ``by`` was proved by whoever calls; ``evidence`` is what the answer rests on.
+
+        Raises `NotFound`, `NotInDoubt`, `ResolutionRefused`; and for the time being `WorkerMayLive`, `TooEarly`
+        (with ``until``).
+        """
+        await self.open()
+        stands, call = await self.loop.bridge(self.resolving.find(run, n))
+        if stands.call(n) is None:  # its generation is closed, so it is settled
+            raise doubts.not_in_doubt(stands, call)
+        verdict = self.policies.demand(call.as_tool_call(stands), self.policies.tool(call.tool))
+        return await self.loop.bridge(
+            self.resolving.answer(
+                stands,
+                n,
+                how,
+                by=person_id(by),
+                evidence=evidence,
+                worker_dead=worker_dead,
+                verdict=verdict,
+                nonce=nonce(),
+            )
+        )
+
+    resolve_sync = twin(resolve)
+
+    async def repair(self, run: str, *, by: str, reason: str) -> Run:
+        """An operator says that what blocked the run, or killed its workers, is gone: it is free again.
+
+        Raises `NotFound`, `IllegalTransition` when it is not BLOCKED or DEAD, or a call of it stands in doubt.
+        """
+        await self.open()
+        return await self.loop.bridge(self.resolving.repair(run, by=person_id(by), reason=reason))
+
+    repair_sync = twin(repair)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ tool. What comes back says what the framework is to do: go on with a value, tell
 
 The order, under a claim: (1) look the call up by its id, or ask the policies; (2) intent, durable; (3) the tool, with
 its idempotency key in a context variable; (4) result, durable; (5) the framework goes on. Whoever dies before (2) left
-nothing; after (4) the record answers and the tool is not called again; in between, the retry class decides.
+nothing; after (4) the record answers and the tool is not called again; in between, the retry class decides. The probe
+of a ``reconcilable`` tool is called here too, in the place of the tool.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import inspect
 from base64 import b32encode
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ from governor_agents.core import binding, doubts, execution, halting
 from governor_agents.core.calls import Operand, Tool, ToolCall, freeze, sha256, thaw
 from governor_agents.core.decisions import make_call
 from governor_agents.core.ports import Blob
-from governor_agents.core.records import Attempt, Call, CallState, Change, Result, Run, approval_id, evolve
+from governor_agents.core.records import Call, CallState, Change, Result, Run, approval_id, evolve
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
@@ -36,6 +38,7 @@ from governor_agents.halts import Halts
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
+from governor_agents.probes import NO_PROBE, Finding, Probes, Reconciled, checked, finished, raised
 from governor_agents.responses import Chain, Read
 from governor_agents.runs import Runs, Step, blob
 
@@ -65,7 +68,8 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Leave to run, or what to do instead; ``known`` when the policies must be asked about a stored call first."""
+    """Leave to run, or what to do instead; ``known`` when the policies must be asked about a stored call first,
+    ``probe`` when its tool's probe must."""
 
     instead: Ran | None = None
     n: int = 0
@@ -74,6 +78,7 @@ class _Entry:
     attempt: int = 0
     recorded: bytes | None = field(default=None, repr=False)
     known: ToolCall | None = None
+    probe: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,12 @@ def idempotency_key() -> str:
     return _key.get()
 
 
+def idempotency_headers() -> dict[str, str]:
+    """Inside a governed tool: the key as a header for httpx, requests and the like; empty for unjournalled calls."""
+    key = _key.get()
+    return {"Idempotency-Key": key} if key else {}
+
+
 class Guard:
     """Runs tool calls under claims. Its store work happens on the governor loop, the tool in the caller's context."""
 
@@ -108,6 +119,7 @@ class Guard:
         self._beats = beats
         self._loop = loop
         self._secret = secret
+        self.probes = Probes()
 
     def verdict(self, claim: Claim | None, call: ToolCall, tool: Tool) -> Verdict:
         """What the policies say; asked once per call of a claim. Never raises."""
@@ -141,12 +153,14 @@ class Guard:
         *,
         dump: Callable[[Any], bytes] = freeze,
         load: Callable[[bytes], Any] = thaw,
+        shape: Callable[[Any, bytes], Any] = lambda value, args: value,
         chain: Chain | None = None,
     ) -> Ran:
         """Run one call of an async framework, or say what to do instead.
 
         ``invoke`` gets the bytes to run, which after an edit are not the model's. ``dump`` makes plain JSON bytes of
-        its value, ``load`` the value again. ``chain`` is where the call was made, for a framework whose models' answers
+        its value, ``load`` the value again; ``shape`` makes of a probe's plain value and those bytes what ``invoke``
+        would have given. ``chain`` is where the call was made, for a framework whose models' answers
         are recorded: they are durable before the tool starts. Raises what the tool raises; `Fenced`, `RunBlocked`,
         `ArgumentsError`.
         """
@@ -160,6 +174,10 @@ class Guard:
         if entry.known is not None:
             now_is = self._now_is(entry.known, call, tool)
             entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is, chain))
+        elif entry.probe is not None:
+            found = await self._probe(claim, entry.probe, entry.key)
+            finding = checked(found, entry.probe, shape, dump, load)
+            entry = await self._unbroken(claim, self._probed(claim, entry.n, finding))
         if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
@@ -232,7 +250,7 @@ class Guard:
             return await asyncio.shield(step)
         except asyncio.CancelledError:
             entry = await step
-            if entry.key:
+            if entry.attempt:
                 told = "cut off before it began"
                 await self._loop.bridge(self._leave(claim, entry, False, freeze({"told": told}), told))
             raise
@@ -246,6 +264,7 @@ class Guard:
         *,
         dump: Callable[[Any], bytes] = freeze,
         load: Callable[[bytes], Any] = thaw,
+        shape: Callable[[Any, bytes], Any] = lambda value, args: value,
     ) -> Ran:
         """The same for a framework that calls its tools synchronously, on a thread of its own."""
         _go_on(claim)
@@ -258,6 +277,10 @@ class Guard:
         if entry.known is not None:
             now_is = self._now_is(entry.known, call, tool)
             entry = self._loop.call(self._intent(claim, entry.n, entry.known, now_is))
+        elif entry.probe is not None:
+            found = self._probe_sync(claim, entry.probe, entry.key)
+            finding = checked(found, entry.probe, shape, dump, load)
+            entry = self._loop.call(self._probed(claim, entry.n, finding))
         if (instead := _instead(entry, load)) is not None:
             return instead
         with self._beats.during(claim), _keyed(entry.key):
@@ -316,14 +339,58 @@ class Guard:
             raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
         if to_run:
             return _Entry(n=known.n, known=known.as_tool_call(run))
-        if known.state is CallState.RECONCILING:  # nobody can tell: people must
-
-            def unclear(run: Run, now: float) -> Change:
-                return doubts.probed(run, known.n, now, owner=claim.owner, fence=claim.fence, happened=None)
-
-            await self._runs.change(claim.run, unclear, fresh=False)
-            raise _stop(claim, known)
+        if known.state is CallState.RECONCILING:
+            return _Entry(n=known.n, key=known.idem_key, probe=known.as_tool_call(run))
         return await self._over(claim, known)
+
+    async def _probe(self, claim: Claim, call: ToolCall, key: str) -> Reconciled | str | None:
+        """Ask the tool's probe, in the caller's context; a text says why it could not tell."""
+        if (probe := self.probes.get(call.tool)) is None:
+            return NO_PROBE
+        with self._beats.during(claim):
+            try:
+                crash_point("probe:before")
+                found = probe(call, key)
+                return await found if inspect.isawaitable(found) else found
+            except Exception as error:
+                return raised(call, error)
+
+    def _probe_sync(self, claim: Claim, call: ToolCall, key: str) -> Reconciled | str | None:
+        """The same for a synchronous caller; an ``async`` probe gets a loop of its own."""
+        if (probe := self.probes.get(call.tool)) is None:
+            return NO_PROBE
+        with self._beats.during(claim):
+            try:
+                crash_point("probe:before")
+                found = probe(call, key)
+                return finished(found) if inspect.isawaitable(found) else found
+            except Exception as error:
+                return raised(call, error)
+
+    async def _probed(self, claim: Claim, n: int, found: Finding) -> _Entry:
+        """Record what a probe found out. A value goes on as the tool's own would; anything else is a doubt."""
+        result, blobs = _as_result(found.data, True) if found.happened else (None, ())
+
+        def step(run: Run, now: float) -> Change:
+            stands = run.call(n)
+            if stands is None or stands.state is not CallState.RECONCILING:  # settled meanwhile
+                return Change(run)
+            return doubts.probed(
+                run,
+                n,
+                now,
+                owner=claim.owner,
+                fence=claim.fence,
+                happened=found.happened,
+                result=result,
+                why=found.why,
+            )
+
+        change = await self._runs.change(claim.run, step, blobs=blobs, fresh=False)
+        stands = change.run.call(n)
+        if stands is None:
+            raise Fenced(f"{approval_id(claim.run, n)} belongs to a generation that is over")
+        return await self._over(claim, stands)
 
     async def _first_time(
         self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict, chain: Chain | None
@@ -392,8 +459,7 @@ class Guard:
         return await self._begun(claim, stands)
 
     async def _begun(self, claim: Claim, call: Call) -> _Entry:
-        last = call.attempts[-1] if call.attempts else None
-        if call.state is CallState.EXECUTING and last and (last.fence, last.owner) == (claim.fence, claim.owner):
+        if call.state is CallState.EXECUTING and _is_ours(call, claim):
             return _Entry(n=call.n, args=call.args, key=call.idem_key, attempt=len(call.attempts))
         return await self._over(claim, call)
 
@@ -406,7 +472,7 @@ class Guard:
             case CallState.PENDING:
                 claim.stop, claim.again = f"{call.tool} needs people again", True
                 return _Entry(Ran("waits", state=call.state))
-            case CallState.EXECUTING if call.attempts[-1] == Attempt(claim.fence, claim.owner, call.attempts[-1].at):
+            case CallState.EXECUTING if _is_ours(call, claim):
                 return _Entry(Ran("told", text=f"{call.tool} is running already under this call id", state=call.state))
             case CallState.UNKNOWN | CallState.EXECUTING:
                 raise _stop(claim, call)
@@ -427,12 +493,7 @@ class Guard:
 
     async def _leave(self, claim: Claim, entry: _Entry, ok: bool, data: bytes, told: str) -> None:
         """Record what the tool gave back; until that is durable, the loop must not go on."""
-        blobs: tuple[Blob, ...] = ()
-        if len(data) <= INLINE:
-            result = Result(sha256(data), data.decode(), ok=ok)
-        else:
-            blobs = (blob(data),)
-            result = Result(blobs[0].id, None, blobs[0].id, ok)
+        result, blobs = _as_result(data, ok)
         try:
             change = await self._runs.change(
                 claim.run,
@@ -496,6 +557,11 @@ def _met(claim: Claim | None, call: ToolCall, scopes: frozenset[str]) -> str:
     return scope
 
 
+def _is_ours(call: Call, claim: Claim) -> bool:
+    """True when the latest attempt at the call was made under this claim."""
+    return bool(call.attempts) and (call.attempts[-1].fence, call.attempts[-1].owner) == (claim.fence, claim.owner)
+
+
 def _stop(claim: Claim, call: Call) -> RunBlocked:
     claim.stop = f"{approval_id(claim.run, call.n)} ({call.tool}) is in doubt"
     return RunBlocked(f"{claim.stop}: {UNKNOWN_TOLD}")
@@ -514,6 +580,14 @@ def _instead(entry: _Entry, load: Callable[[bytes], Any]) -> Ran | None:
     if entry.recorded is not None:
         return Ran("value", load(entry.recorded), state=CallState.SUCCEEDED)
     return entry.instead
+
+
+def _as_result(data: bytes, ok: bool) -> tuple[Result, tuple[Blob, ...]]:
+    """The outcome for the record, and the blob beside it when it is large."""
+    if len(data) <= INLINE:
+        return Result(sha256(data), data.decode(), ok=ok), ()
+    content = blob(data)
+    return Result(content.id, None, content.id, ok), (content,)
 
 
 class _NotRecordable(Exception):

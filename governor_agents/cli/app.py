@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from governor_agents.cli import demo, inbox, keys, runs, timeline, worker
+from governor_agents.cli import demo, inbox, keys, resolve, runs, timeline, worker
 from governor_agents.cli.opening import Globals, StoreUrl, Tenant
 from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
@@ -30,6 +30,8 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
 app.command("worker")(worker.worker)
 runs.app.command("timeline")(timeline.timeline)
+runs.app.command("resolve")(resolve.resolve)
+runs.app.command("repair")(resolve.repair)
 
 
 def _version(asked: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from governor_agents.core.calls import sha256, thaw
-from governor_agents.core.records import Approval, Call, Lease, Result, Run, approval_id
+from governor_agents.core.records import Approval, Call, Lease, Resolution, Result, Run, approval_id
 from governor_agents.handlers.message import outcome
 from governor_agents.handlers.words import explain
 
@@ -76,11 +76,20 @@ def call_document(run: Run, call: Call) -> dict[str, Any]:
         "told": call.told,
         "retry": call.retry,
         "idempotency_key": call.idem_key,
-        "attempts": [{"at": attempt.at, "owner": attempt.owner, "fence": attempt.fence} for attempt in call.attempts],
+        "in_flight": call.in_flight,
+        "attempts": [
+            {"at": attempt.at, "owner": attempt.owner, "fence": attempt.fence, "died": attempt.died}
+            for attempt in call.attempts
+        ],
         "result": _result(call.result),
+        "resolved": _resolution(call.resolved),
         "replaces": call.replaces,
         "replaced_by": call.replaced_by,
     }
+
+
+def _resolution(said: Resolution | None) -> dict[str, Any] | None:
+    return None if said is None else {"how": said.how, "by": said.by, "at": said.at, "evidence": said.evidence}
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from governor_agents.cli.documents import approval_document
-from governor_agents.cli.loading import load_governors
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
+from governor_agents.cli.policies import OfApp, PolicyFiles, one_governor, with_policies
 from governor_agents.cli.printing import console, hint, note, print_json, print_table, say
 from governor_agents.core.calls import freeze_text
 from governor_agents.core.records import Approval, Decision
@@ -137,15 +137,8 @@ def edit(
     args_file: Annotated[
         str | None, typer.Option("--args-file", metavar="FILE", help="A file that holds them; - for stdin.")
     ] = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--policy", metavar="FILE", help="The policy file, or several; default governor.yaml, if it is here."
-        ),
-    ] = None,
-    of_app: Annotated[
-        str | None, typer.Option("--app", metavar="APP:GOVERNOR", help="Ask the policies of this governor instead.")
-    ] = None,
+    policy: PolicyFiles = None,
+    of_app: OfApp = None,
     reason: Reason = "",
     digest: Digest = None,
     as_json: AsJson = False,
@@ -156,9 +149,12 @@ def edit(
     if (args is None) == (args_file is None):
         raise typer.BadParameter("give the new arguments with --args JSON or with --args-file FILE")
     frozen = _frozen(args, args_file)
-    app_governor = None if of_app is None else _one(of_app)
+    app_governor = None if of_app is None else one_governor(of_app)
     place = Place.of(ctx, store, tenant, app_governor)
-    make = _with_policies(place, app_governor, policy or [])
+    make = with_policies(place, app_governor, policy or [])
+    if make is None:
+        mend = "name them with --policy FILE or --app APP:GOVERNOR (there is no governor.yaml here)"
+        raise ConfigError(f"an edit asks the policies again; {mend}")
     _decide(place, id, Decision.edit(frozen, reason), digest, as_json, make)
 
 
@@ -172,31 +168,6 @@ def _frozen(args: str | None, file: str | None) -> bytes:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from None
     except ArgumentsError as error:
         raise ArgumentsError(f"{name}: {error}") from None
-
-
-def _one(spec: str) -> Governor:
-    found = load_governors(spec)
-    if len(found) > 1:
-        raise ConfigError(f"{spec} is a list; name the one governor whose policies are to be asked")
-    return found[0]
-
-
-def _with_policies(place: Place, app_governor: Governor | None, files: list[str]) -> Callable[[], Governor]:
-    """How to make the governor whose policies judge an edit. Raises `ConfigError` when none are named."""
-    if app_governor is None and not files:
-        if not Path("governor.yaml").exists():
-            mend = "name them with --policy FILE or --app APP:GOVERNOR (there is no governor.yaml here)"
-            raise ConfigError(f"an edit asks the policies again; {mend}")
-        files = ["governor.yaml"]
-
-    def make() -> Governor:
-        from governor_agents.governor import Governor
-
-        if app_governor is None:
-            return Governor.from_file(*files, store=place.url, tenant=place.tenant)
-        return Governor(app_governor.policies, store=place.url, tenant=place.tenant, env=app_governor.env)
-
-    return make
 
 
 def _decide(

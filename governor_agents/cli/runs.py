@@ -116,9 +116,13 @@ def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
             visible(f"{vote.kind} by {vote.by}{f': {vote.reason}' if vote.reason else ''}") + f", {when(vote.at)}",
         )
     for attempt in call.attempts:
-        yield "attempt", f"{when(attempt.at)} by {visible(attempt.owner)}, fence {attempt.fence}"
+        died = "" if attempt.died is None else f"; known dead at {when(attempt.died)}"
+        yield "attempt", f"{when(attempt.at)} by {visible(attempt.owner)}, fence {attempt.fence}{died}"
     if call.result is not None:
         yield "result", visible(call.result.data if call.result.data is not None else f"content {call.result.blob}")
+    if call.resolved is not None:
+        said = call.resolved
+        yield "resolved", f"{said.how} by {visible(said.by)}, {when(said.at)}: {visible(said.evidence)}"
     if call.replaced_by is not None:
         yield "asked again", f"as call {call.replaced_by}"
 

@@ -165,7 +165,7 @@ def _check(run: Run, call: Call, how: Answer, evidence: str) -> None:
     if how not in ("happened", "did-not-happen", "abandon"):
         raise ResolutionRefused(f"unknown answer {how!r}; say happened, did-not-happen or abandon")
     if call.state is not C.UNKNOWN:
-        raise NotInDoubt(f"{id} is {call.state}{_settled_by(call)}; only a call in doubt can be resolved")
+        raise not_in_doubt(run, call)
     if not evidence.strip():
         raise ResolutionRefused(f"say what the answer on {id} rests on: evidence is empty")
     try:
@@ -174,9 +174,11 @@ def _check(run: Run, call: Call, how: Answer, evidence: str) -> None:
         raise ArgumentsError("the evidence holds a lone surrogate; write it as plain text") from None
 
 
-def _settled_by(call: Call) -> str:
+def not_in_doubt(run: Run, call: Call) -> NotInDoubt:
+    """What an operator is told whose answer comes to a call that has one."""
     said = call.resolved
-    return "" if said is None else f" since {said.by} said {said.how} at {utc(said.at)} ({said.evidence})"
+    since = "" if said is None else f" since {said.by} said {said.how} at {utc(said.at)} ({said.evidence})"
+    return NotInDoubt(f"{approval_id(run.id, call.n)} is {call.state}{since}; only a call in doubt can be resolved")
 
 
 def utc(at: float) -> str:

@@ -78,6 +78,9 @@ _OPEN = frozenset(
     }
 )
 
+MAX_ATTEMPTS = 5
+"""After how many claims without progress a run is given up as DEAD, where nothing else is said."""
+
 DecisionKind = Literal["approve", "reject", "edit", "respond"]
 Answer = Literal["happened", "did-not-happen", "abandon"]
 """What an operator may say of a call in doubt."""
@@ -324,7 +327,7 @@ class Run:
     waiter: Lease | None = None
     single: bool = False
     attempts: int = 0
-    max_attempts: int = 5
+    max_attempts: int = MAX_ATTEMPTS
     not_before: float = 0.0
     ready_since: float | None = None
     calls: tuple[Call, ...] = ()

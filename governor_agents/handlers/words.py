@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from governor_agents.core.doubts import over_at
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
 from governor_agents.core.settling import UNKNOWN
 from governor_agents.handlers.message import Message, asks, when
@@ -122,14 +123,18 @@ def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
 
 def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
     detail = (visible(run.blocked_detail),) if run.blocked_detail else ()
+    doubtful = run.having(CallState.UNKNOWN)
+    doubts = tuple(_doubt(run, call) for call in doubtful)
+    answers = tuple(line for call in doubtful for line in _answers(run, call, commands))
     if run.blocked not in ("", UNKNOWN):
         why = _BLOCKED.get(run.blocked) or visible(run.blocked.replace("_", " "))
         because = f"stands still until an operator acts: {why}"
-        return Explanation(because, detail, (_cancel(run, commands),))
-    doubts = tuple(_doubt(run, call) for call in run.having(CallState.UNKNOWN))
+        free = () if doubtful else (_repair(run, commands),)
+        return Explanation(because, (*detail, *doubts), (*answers, *free, _cancel(run, commands)))
     ways: tuple[str, ...] = (
         "a late result of the same worker settles the doubt by itself",
-        "find out on the other side whether it happened; nothing will run the call again meanwhile",
+        "find out on the other side whether it happened, then say so; nothing runs the call again meanwhile:",
+        *answers,
     )
     if not run.cancel:
         ways = (*ways, f"{_cancel(run, commands)} (no further call starts; the doubt stays on record)")
@@ -148,13 +153,37 @@ def _doubt(run: Run, call: Call) -> str:
     started = f"started at {when(last.at)} by {visible(last.owner)}" if last else "started"
     tries = f", attempt {len(call.attempts)}" if len(call.attempts) > 1 else ""
     key = f", idempotency key {visible(call.idem_key)}" if call.idem_key else ""
-    return f"{visible(approval_id(run.id, call.n))} {visible(call.tool)}: {started}{tries}{key}"
+    return f"{visible(approval_id(run.id, call.n))} {visible(call.tool)}: {started}{tries}{key}; {_over(call)}"
+
+
+def _over(call: Call) -> str:
+    """Whether anything of the call can still take effect."""
+    at = over_at(call)
+    if at is not None:
+        return f"nothing of it can be under way after {when(at)}"
+    alive = dict.fromkeys(attempt.owner for attempt in call.attempts if attempt.died is None)
+    return f"not known to be dead: {', '.join(map(visible, alive))}"
+
+
+def _answers(run: Run, call: Call, commands: Commands) -> Iterator[str]:
+    """The three answers of an operator, as commands."""
+    means = {
+        "--happened": "it took effect: the agent goes on",
+        "--did-not-happen": "it did not: people are asked for it anew",
+        "--abandon": "nobody will know: the agent is told not to retry",
+    }
+    for flag, then in means.items():
+        yield f"{commands.line('runs resolve', run.id, flag, '--evidence', 'TEXT')} {call.n}  ({then})"
+
+
+def _repair(run: Run, commands: Commands) -> str:
+    return f"{commands.line('runs repair', run.id, '--reason', 'TEXT')}  (once that is mended: it goes on)"
 
 
 def _dead(run: Run, now: float, commands: Commands) -> Explanation:
     because = f"was given up after {run.attempts} tries that came nowhere"
     detail = visible(run.blocked_detail) or "the workers died without a word"
-    return Explanation(because, (detail,), (_cancel(run, commands),))
+    return Explanation(because, (detail,), (_repair(run, commands), _cancel(run, commands)))
 
 
 def _ended(run: Run, now: float, commands: Commands) -> Explanation:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -144,6 +145,13 @@ class PolicySet:
         except Exception:
             log.exception("the policies could not be evaluated")
             return joined.failure
+
+    def demand(self, call: ToolCall, tool: Tool | None = None) -> Verdict:
+        """The verdict on a call that must be asked about: where no policy asks people, the default approvers are."""
+        verdict = self.evaluate(call, tool)
+        if verdict.outcome != "allow":
+            return verdict
+        return replace(self._joined.unsaid, code="in_doubt", reason="an earlier attempt at this call is in doubt")
 
     def explain(self, call: ToolCall, tool: Tool | None = None) -> list[Explained]:
         """What each rule and Python policy makes of a call, in order; `evaluate` tells what comes of it."""

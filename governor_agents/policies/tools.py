@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from governor_agents.core.calls import Tool
 from governor_agents.errors import ConfigError
-from governor_agents.policies.values import is_glob, matcher, text
+from governor_agents.policies.values import is_glob, matcher, seconds, text
 
 MAX_CACHED = 1_024
 """Tool names that are remembered; names come from models, so there may be any number."""
@@ -22,6 +22,8 @@ class Tools:
             text(name, "the name of a tool")
             if not isinstance(tool, Tool):
                 raise ConfigError(f"tool {name!r} must be a Tool, not {type(tool).__name__}")
+            for setting in (tool.idempotency_ttl, tool.in_flight):
+                seconds(setting)
         self._globs = [(matcher([name]), tool) for name, tool in self.declared.items() if is_glob(name)]
         self._cache: dict[str, Tool] = {}
 

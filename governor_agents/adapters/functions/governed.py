@@ -184,6 +184,7 @@ class Governed:
             state=RunState.ACTIVE,
             created=0.0,
             env=governor.env,
+            max_attempts=governor.max_attempts,
         )
 
         async def work() -> Run:

@@ -17,6 +17,8 @@ from governor_agents.core.calls import Retry
 from governor_agents.core.records import Run, evolve
 from governor_agents.errors import ConfigError, StoreError
 from governor_agents.policies import PolicySet, Rule
+from governor_agents.policies.values import seconds
+from governor_agents.probes import Probe
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -39,11 +41,16 @@ class Functions:
         effect: str = "",
         retry: Retry = "none",
         operands: Sequence[str] = (),
+        idempotency_ttl: float | str | None = None,
+        in_flight: float | str | None = None,
+        reconcile: Probe | None = None,
         **rule: Any,
     ) -> Callable[[Callable[..., Any]], Governed]:
         """Decorate a function or method so that the policies decide about each call.
 
-        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``operands``
+        ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``retry`` says
+        what may be done when its process dies while it runs (see `Tool`); ``reconcile`` is the probe of a
+        ``reconcilable`` one (see `governor_agents.probes`). Durations are seconds, or ``90s``, ``4h``. ``operands``
         names arguments that are paths of files, whose content is bound into each approval. ``rule``
         (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
         the policies. Raises `ConfigError` for a name that is taken.
@@ -56,6 +63,8 @@ class Functions:
             called = name or function.__qualname__.rpartition("<locals>.")[2]
             if called in self._known:
                 raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
+            if reconcile is not None and retry != "reconcilable":
+                raise ConfigError(f'govern({called}): reconcile= is for retry="reconcilable"')
             parameters = Parameters(called, function)
             policies = self._governor.policies
             tool = policies.tool(called)
@@ -64,12 +73,16 @@ class Functions:
                 read_only=read_only or tool.read_only,
                 effect=effect or tool.effect,
                 retry=retry if retry != "none" else tool.retry,
+                idempotency_ttl=tool.idempotency_ttl if idempotency_ttl is None else seconds(idempotency_ttl),
+                in_flight=tool.in_flight if in_flight is None else seconds(in_flight),
                 schema_sha256=parameters.sha256,
                 operands=tuple(operands) or tool.operands,
                 known=True,
             )
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigError(f"{called} is a generator; a governed function gives one result")
+            if reconcile is not None:
+                self._governor.guard.probes.register(called, reconcile)
             if rule:
                 _add_rule(policies, called, rule)
             kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed

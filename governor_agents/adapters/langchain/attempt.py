@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -78,6 +79,14 @@ class Attempt:
         if args == self._asked.call.args:
             return value
         return mark_edited(value, site.call_id, thaw(args), in_text=not site.notes)
+
+    def shaped(self, value: Any, args: bytes) -> Any:
+        """What a probe found out, in the form in which the tool node would have given it."""
+        site = self._asked.site
+        if site.call_id or site.notes:
+            content = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            value = ToolMessage(content, name=site.name, tool_call_id=site.call_id)
+        return self.done(args, value)
 
     def guarded(self, call: Callable[[bytes], Awaitable[Any]]) -> Callable[[bytes], Awaitable[Any]]:
         """The call in the form the guard runs: failures that became words, and interrupts, made plain."""

@@ -110,7 +110,9 @@ class Gate:
 
                     await guard.run(claim, asked.call, asked.tool, work.guarded(already), dump=dump, load=load)
                 return Ran("value", value)
-        return await guard.run(claim, asked.call, asked.tool, work.guarded(call), dump=dump, load=load)
+        return await guard.run(
+            claim, asked.call, asked.tool, work.guarded(call), dump=dump, load=load, shape=work.shaped
+        )
 
     def run(self, site: Site, invoke: Callable[[dict[str, Any]], Any]) -> Any:
         """The same for a synchronous graph."""
@@ -154,7 +156,9 @@ class Gate:
                     already = work.guarded_sync(lambda _: value)
                     guard.run_sync(claim, asked.call, asked.tool, already, dump=dump, load=load)
                 return Ran("value", value)
-        return guard.run_sync(claim, asked.call, asked.tool, work.guarded_sync(call), dump=dump, load=load)
+        return guard.run_sync(
+            claim, asked.call, asked.tool, work.guarded_sync(call), dump=dump, load=load, shape=work.shaped
+        )
 
     # -- before -----------------------------------------------------------------------------------------------------
 

@@ -122,6 +122,7 @@ class Loops:
             created=now,
             env=self._governor.env,
             conversation=thread,
+            max_attempts=self._governor.max_attempts,
         )
         change = driving.start(run, now, owner=this_worker(), lease=self._governor.beats.lease)
         try:
