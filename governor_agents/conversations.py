@@ -7,12 +7,13 @@ again, so two messages that come at the same moment never drive one conversation
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
 from governor_agents.crash import crash_point
 from governor_agents.errors import IllegalTransition
-from governor_agents.runs import Runs
+from governor_agents.runs import Runs, sent
 
 
 class Conversations:
@@ -36,7 +37,7 @@ class Conversations:
         fresh = Record(seen.kind, seen.tenant, seen.id, run.id.encode(), v=seen.v)
         store, op = self._runs.store, secrets.token_hex(8)
         crash_point("conversation:before")
-        answer = await (store.swap(fresh, op=op) if seen.v else store.insert(fresh, op=op))
+        answer = await sent(partial(store.swap if seen.v else store.insert, fresh, op=op))
         if not answer.won:
             raise IllegalTransition(f"another message came to conversation {run.conversation} at the same moment")
         crash_point("conversation:after")

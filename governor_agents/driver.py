@@ -20,7 +20,7 @@ from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
 from governor_agents.crash import crash_point
-from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, SnapshotError
+from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, RunBlocked, SnapshotError
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound
 from governor_agents.policies import PolicySet
@@ -139,14 +139,21 @@ class Driver:
         return (await self._runs.change(claim.run, step, blobs=blobs, fresh=False)).run
 
     async def _abandon(self, claim: Claim) -> Run:
-        """Give up the stretch: people are asked again, a call is in doubt, or a halt stops it."""
+        """Give up the stretch: people are asked again, a call is in doubt, or a halt stops it.
+
+        Raises `RunBlocked` while a call is executing by the record: its result could not be written, so the end of the
+        lease says what became of it.
+        """
 
         def step(run: Run, now: float) -> Change:
             if claim.halted:
                 return halting.park(run, now, owner=claim.owner, fence=claim.fence, scope=claim.halted)
             return driving.abandon(run, now, owner=claim.owner, fence=claim.fence, delay=_delay(run))
 
-        return (await self._runs.change(claim.run, step, fresh=False)).run
+        try:
+            return (await self._runs.change(claim.run, step, fresh=False)).run
+        except IllegalTransition as error:
+            raise RunBlocked(claim.stop) from error
 
     async def _give_back(self, claim: Claim, error: str, delay: float) -> Run:
         change = await self._runs.change(
@@ -160,7 +167,9 @@ class Driver:
         if isinstance(error, Fenced) or claim.lost:
             raise Fenced(claim.stop or str(error)) from error
         if claim.stop:
-            return await self._loop.bridge(self._abandon(claim))
+            with contextlib.suppress(RunBlocked):  # the store's own error says more
+                return await self._loop.bridge(self._abandon(claim))
+            raise error
         told = f"{type(error).__name__}: {error}"
         if isinstance(error, SnapshotError):
             return await self._loop.bridge(self._park(claim, "snapshot", str(error)))

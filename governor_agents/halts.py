@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,7 +29,7 @@ from governor_agents.core.records import Event, Run, RunState, evolve
 from governor_agents.core.settling import HALT
 from governor_agents.crash import crash_point
 from governor_agents.errors import ConfigError, NotFound, SealBroken, StoreUnavailable
-from governor_agents.runs import Runs
+from governor_agents.runs import Runs, sent
 
 ALL_TENANTS = "*"
 """The tenant under which the record for all tenants is kept."""
@@ -197,8 +198,8 @@ class Halts:
             written, events = _chained(changed, event, now, self._runs.audit_key)
             record = Record("halt", written.tenant, written.id, _RECORD.dump_json(written), v=v)
             crash_point(f"{event.what}:before")
-            write = self._store.swap if v else self._store.insert
-            if (await write(record, op=op, events=events)).won:
+            write = partial(self._store.swap if v else self._store.insert, record, op=op, events=events)
+            if (await sent(write)).won:
                 crash_point(f"{event.what}:after")
                 self._copy = (float("-inf"), frozenset())
                 return written

@@ -252,13 +252,14 @@ def _point(change: Change, otherwise: str = "run.written") -> str:
 async def _answered(write: Callable[[], Awaitable[Swapped]], point: str) -> Swapped:
     """Send a write until the store answers; its op id makes that safe."""
     crash_point(f"{point}:before")
-    answer = await _sent(write)
+    answer = await sent(write)
     if answer.won:
         crash_point(f"{point}:after")
     return answer
 
 
-async def _sent(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
+async def sent(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
+    """Send a write until the store answers; its op id makes that safe. Raises `StoreUnavailable` after a few tries."""
     for left in reversed(range(UNANSWERED)):
         try:
             return await write()

@@ -17,6 +17,7 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from governor_agents.adapters.langchain.entries import Entry, Found, Place, Saved, Written, body_of, lay, parsed
@@ -27,7 +28,8 @@ from governor_agents.core import execution
 from governor_agents.core.calls import Json
 from governor_agents.core.ports import Record
 from governor_agents.crash import crash_point
-from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError, StoreUnavailable
+from governor_agents.errors import Fenced, GovernorError, NotFound, StoreError
+from governor_agents.runs import sent
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -37,7 +39,6 @@ log = logging.getLogger("governor_agents.langchain")
 LINGER = 0.25
 """Seconds after which a write that waits for the next checkpoint becomes durable by itself."""
 PAGE = 50
-UNANSWERED = 5
 _NEWEST = 10**12
 _MINE = re.compile(r"[0-9a-f]{32}[cw]")
 
@@ -207,19 +208,9 @@ class Threads:
     async def _insert(self, place: Place, name: str, body: bytes, op: str) -> bool:
         record = Record("thread", self._governor.tenant, place.prefix + name, body, {"conversation": place.thread})
         crash_point("checkpoint:before")
-        won = await self._sent(record, op)
+        won = (await sent(partial(self._governor.store.insert, record, op=op))).won
         crash_point("checkpoint:after")
         return won
-
-    async def _sent(self, record: Record, op: str) -> bool:
-        for left in reversed(range(UNANSWERED)):
-            try:
-                return (await self._governor.store.insert(record, op=op)).won
-            except StoreUnavailable:
-                if not left:
-                    raise
-                await asyncio.sleep(0.05 * (UNANSWERED - left))
-        return False
 
     async def _top(self, place: Place) -> int:
         newest = await self._page(place.thread, f"{place.prefix}c", limit=1)
@@ -329,7 +320,7 @@ class Threads:
         ids = {entry["id"] for entry in kept}
         body = body_of(place, [text(entry) for entry in kept], [text(w) for w in writes if w["of"] in ids])
         changed = Record(record.kind, record.tenant, record.id, body, record.index, record.due, record.v)
-        await self._governor.store.swap(changed, op=secrets.token_hex(8))
+        await sent(partial(self._governor.store.swap, changed, op=secrets.token_hex(8)))
 
     async def _remove(self, record: Record) -> None:
         await self._governor.store.delete(record.kind, record.tenant, record.id, record.v)
