@@ -1,0 +1,136 @@
+"""Poison: work that kills its worker again and again is put aside as DEAD; all other work goes on; a repair frees it."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from governor_agents import Decision, Governor, Run
+from governor_agents.core.records import RunState
+from governor_agents.core.settling import due
+from tests.crash.forkserver import ForkServer
+from tests.faults.poison_app import POISON, App
+from tests.stores import STORES, clocked
+
+pytestmark = pytest.mark.timeout(900)
+
+NAMES = ("first", POISON, "second", "third")
+WORK = "tests.faults.poison_app:work"
+
+
+async def ask_function(governor: Governor, app: App) -> dict[str, str]:
+    """Decided calls of a governed function, by what they are about."""
+    found = {}
+    for name in NAMES:
+        pending = await app.ship.ask(what=name)
+        await governor.decide(pending.approval, Decision.approve(), by="boss@example.com")
+        found[name] = pending.run
+    return found
+
+
+async def ask_agent(governor: Governor, app: App) -> dict[str, str]:
+    """Queued runs of an agent, by what they are about."""
+    return {name: (await governor.submit("clerk", name)).id for name in NAMES}
+
+
+class Patients:
+    """The runs, and workers that come one after the other, as a supervisor starts them."""
+
+    def __init__(self, folder: Path, store: str, server: ForkServer) -> None:
+        self.folder = folder
+        self.url = STORES[store](folder)
+        self.server = server
+        self.runs: dict[str, str] = {}
+
+    async def ask(self, ask: Callable[[Governor, App], Awaitable[dict[str, str]]]) -> None:
+        """What is to be done."""
+        app = App(str(self.folder), self.url)
+        async with app.governor as governor:
+            self.runs = await ask(governor, app)
+
+    async def stand(self) -> dict[str, Run]:
+        """Every run as it stands."""
+        async with Governor(store=self.url) as governor:
+            return {name: await governor.get(run) for name, run in self.runs.items()}
+
+    async def work(self) -> int:
+        """Start workers until one of them ends well; how many were killed. Leases are over when the next one comes."""
+        killed = 0
+        while True:
+            at = await self._next()
+            code = await self.server.run(WORK, self.folder / "log", str(self.folder), self.url, at)
+            if code == 0:
+                return killed
+            assert code == -signal.SIGKILL, (self.folder / "log").read_text()
+            killed += 1
+            assert killed < 20, "the poison is never put aside"
+
+    async def _next(self) -> float:
+        """The time at which all that was begun is due again: where the clock can be moved a worker gets it as its own."""
+        async with Governor(store=self.url) as governor:
+            now = await governor.loop.bridge(governor.runs.now())
+            times = [at for run in await governor.list_runs() if not run.state.ended and (at := due(run)) is not None]
+            latest = max([now, *times])
+            while not clocked(self.url) and await governor.loop.bridge(governor.runs.now()) < latest:
+                await governor.wait(self.runs[POISON], timeout=0.2, until=lambda run: False)
+        return latest
+
+
+@pytest.mark.parametrize("ask", [ask_function, ask_agent], ids=["function", "agent"])
+@pytest.mark.parametrize("store", STORES)
+def test_what_kills_its_worker_again_and_again_is_put_aside(
+    tmp_path: Path, store: str, ask: Callable[[Governor, App], Awaitable[dict[str, str]]]
+) -> None:
+    """Killed as often as the run allows, it is DEAD and says why; the others are done; repaired and cured it ends too."""
+
+    async def play() -> None:
+        async with ForkServer("tests.faults.poison_app") as server:
+            patients = Patients(tmp_path, store, server)
+            await patients.ask(ask)
+            killed = await patients.work()
+            stands = await patients.stand()
+            assert killed == stands[POISON].max_attempts
+            assert {name: run.status for name, run in stands.items()} == {
+                name: "dead" if name == POISON else "completed" for name in NAMES
+            }
+            assert stands[POISON].blocked_detail == "5 claims made no progress; last error: the worker died"
+            assert await patients.work() == 0, "the dead run is left alone"
+            assert (await patients.stand())[POISON].state is RunState.DEAD
+            (tmp_path / "cured").touch()
+            await _repair(patients)
+            assert await patients.work() == 0
+            assert (await patients.stand())[POISON].status == "completed"
+
+    asyncio.run(play())
+    lines = (tmp_path / "ledger").read_text().splitlines() if ask is ask_function else []
+    keys = {line for line in lines if line.startswith(POISON)}
+    assert len(keys) == (1 if ask is ask_function else 0), "every attempt bore the same key"
+
+
+def test_a_poison_that_is_not_repaired_kills_again(tmp_path: Path) -> None:
+    """The negative control: repaired but not cured, it kills as many workers as before and is put aside again."""
+
+    async def play() -> None:
+        async with ForkServer("tests.faults.poison_app") as server:
+            patients = Patients(tmp_path, "sqlite", server)
+            await patients.ask(ask_function)
+            first = await patients.work()
+            await _repair(patients)
+            assert await patients.work() == first == 5
+            assert (await patients.stand())[POISON].state is RunState.DEAD
+
+    asyncio.run(play())
+
+
+async def _repair(patients: Patients) -> None:
+    from governor_agents.core import driving
+
+    async with Governor(store=patients.url) as governor:
+        change = await governor.loop.bridge(
+            governor.runs.change(
+                patients.runs[POISON], lambda run, now: driving.repair(run, now, by="ops", reason="mended")
+            )
+        )
+        assert change.run.state is RunState.READY or change.run.state is RunState.QUEUED
