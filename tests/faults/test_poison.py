@@ -78,53 +78,44 @@ class Patients:
         return latest
 
 
-@pytest.mark.parametrize("ask", [ask_function, ask_agent], ids=["function", "agent"])
 @pytest.mark.parametrize("store", STORES)
-def test_what_kills_its_worker_again_and_again_is_put_aside(
-    tmp_path: Path, store: str, ask: Callable[[Governor, App], Awaitable[dict[str, str]]]
-) -> None:
-    """Killed as often as the run allows, it is DEAD and says why; the others are done; repaired and cured it ends too."""
+def test_what_kills_its_worker_again_and_again_is_put_aside(tmp_path: Path, store: str) -> None:
+    """Killed as often as the run allows, it is DEAD and says why; the others are done. A repair lets it try again: not
+    cured it kills as many workers and is put aside again, cured it ends."""
 
     async def play() -> None:
         async with ForkServer("tests.faults.poison_app") as server:
-            patients = Patients(tmp_path, store, server)
-            await patients.ask(ask)
-            killed = await patients.work()
-            stands = await patients.stand()
-            assert killed == stands[POISON].max_attempts
-            assert {name: run.status for name, run in stands.items()} == {
-                name: "dead" if name == POISON else "completed" for name in NAMES
-            }
-            assert stands[POISON].blocked_detail == "5 claims made no progress; last error: the worker died"
-            assert await patients.work() == 0, "the dead run is left alone"
-            assert (await patients.stand())[POISON].state is RunState.DEAD
-            (tmp_path / "cured").touch()
-            await _repair(patients)
-            assert await patients.work() == 0
-            assert (await patients.stand())[POISON].status == "completed"
+            await asyncio.gather(*(poisoned(tmp_path / kind, store, server, kind) for kind in ("function", "agent")))
 
     asyncio.run(play())
-    lines = (tmp_path / "ledger").read_text().splitlines() if ask is ask_function else []
+
+
+async def poisoned(folder: Path, store: str, server: ForkServer, kind: str) -> None:
+    """The whole story, with a governed function or with an agent."""
+    folder.mkdir()
+    patients = Patients(folder, store, server)
+    await patients.ask(ask_function if kind == "function" else ask_agent)
+    killed = await patients.work()
+    stands = await patients.stand()
+    assert killed == stands[POISON].max_attempts
+    states = {name: run.status for name, run in stands.items()}
+    assert states == {name: "dead" if name == POISON else "completed" for name in NAMES}
+    assert stands[POISON].blocked_detail == "5 claims made no progress; last error: the worker died"
+    assert await patients.work() == 0, "the dead run is left alone"
+    assert (await patients.stand())[POISON].state is RunState.DEAD
+    await repair(patients)
+    assert await patients.work() == killed, "the negative control: nobody cured it"
+    (folder / "cured").touch()
+    await repair(patients)
+    assert await patients.work() == 0
+    assert (await patients.stand())[POISON].status == "completed"
+    lines = (folder / "ledger").read_text().splitlines() if kind == "function" else []
     keys = {line for line in lines if line.startswith(POISON)}
-    assert len(keys) == (1 if ask is ask_function else 0), "every attempt bore the same key"
+    assert len(keys) == (1 if kind == "function" else 0), "every attempt bore the same key"
 
 
-def test_a_poison_that_is_not_repaired_kills_again(tmp_path: Path) -> None:
-    """The negative control: repaired but not cured, it kills as many workers as before and is put aside again."""
-
-    async def play() -> None:
-        async with ForkServer("tests.faults.poison_app") as server:
-            patients = Patients(tmp_path, "sqlite", server)
-            await patients.ask(ask_function)
-            first = await patients.work()
-            await _repair(patients)
-            assert await patients.work() == first == 5
-            assert (await patients.stand())[POISON].state is RunState.DEAD
-
-    asyncio.run(play())
-
-
-async def _repair(patients: Patients) -> None:
+async def repair(patients: Patients) -> None:
+    """An operator says that it may be tried again."""
     from governor_agents.core import driving
 
     async with Governor(store=patients.url) as governor:
