@@ -39,6 +39,7 @@ class Patients:
     """The runs, and workers that come one after the other, as a supervisor starts them."""
 
     def __init__(self, folder: Path, store: str, server: ForkServer) -> None:
+        folder.mkdir()
         self.folder = folder
         self.url = STORES[store](folder)
         self.server = server
@@ -49,6 +50,16 @@ class Patients:
         app = App(str(self.folder), self.url)
         async with app.governor as governor:
             self.runs = await ask(governor, app)
+
+    def cure(self) -> None:
+        """From now on the poison harms nobody."""
+        (self.folder / "cured").touch()
+
+    def keys(self) -> set[str]:
+        """What the tool ran the poison under."""
+        ledger = self.folder / "ledger"
+        lines = ledger.read_text().splitlines() if ledger.exists() else []
+        return {line for line in lines if line.startswith(POISON)}
 
     async def stand(self) -> dict[str, Run]:
         """Every run as it stands."""
@@ -92,7 +103,6 @@ def test_what_kills_its_worker_again_and_again_is_put_aside(tmp_path: Path, stor
 
 async def poisoned(folder: Path, store: str, server: ForkServer, kind: str) -> None:
     """The whole story, with a governed function or with an agent."""
-    folder.mkdir()
     patients = Patients(folder, store, server)
     await patients.ask(ask_function if kind == "function" else ask_agent)
     killed = await patients.work()
@@ -105,13 +115,11 @@ async def poisoned(folder: Path, store: str, server: ForkServer, kind: str) -> N
     assert (await patients.stand())[POISON].state is RunState.DEAD
     await repair(patients)
     assert await patients.work() == killed, "the negative control: nobody cured it"
-    (folder / "cured").touch()
+    patients.cure()
     await repair(patients)
     assert await patients.work() == 0
     assert (await patients.stand())[POISON].status == "completed"
-    lines = (folder / "ledger").read_text().splitlines() if kind == "function" else []
-    keys = {line for line in lines if line.startswith(POISON)}
-    assert len(keys) == (1 if kind == "function" else 0), "every attempt bore the same key"
+    assert len(patients.keys()) == (1 if kind == "function" else 0), "every attempt bore the same key"
 
 
 async def repair(patients: Patients) -> None:
