@@ -144,6 +144,27 @@ class Guard:
         scopes = self._halts.recent() if tool.read_only else None
         return _met(claim, call, self._loop.call(self._halts.scopes()) if scopes is None else scopes)
 
+    async def leave(self, claim: Claim, call: ToolCall, tool: Tool) -> bytes | None:
+        """The arguments with which a tool that itself runs agents may begin now; None when `run` has to say why not.
+
+        Such a tool may pause in the middle and begin anew, so its intent is written once it is done. What is asked of
+        other calls at their intent is asked of it here.
+        """
+        if claim.lost or claim.halted or await self.halted(claim, call, tool):
+            return None
+        frozen, verdict = self._frozen(claim, call, tool)
+        run = await self._loop.bridge(self._runs.get(claim.run)) if call.call_id in claim.known else None
+        known = run.by_call_id(call.call_id) if run is not None else None
+        if run is None or known is None:
+            return frozen.args if verdict.outcome == "allow" else None
+        if known.tool != call.tool or _asked(known) != call.args:
+            return None
+        now, stands = await self._loop.bridge(self._runs.now()), self._now_is(known.as_tool_call(run), call, tool)
+        may = execution.may_begin(
+            run, known, now, verdict=stands.verdict, schema_sha256=stands.schema_sha256, operands=stands.operands
+        )
+        return known.args if may else None
+
     async def run(
         self,
         claim: Claim,
@@ -331,11 +352,10 @@ class Guard:
 
     async def _known(self, claim: Claim, run: Run, known: Call, call: ToolCall) -> _Entry:
         """A call that has a record."""
-        asked = known.asked_args if known.asked_args is not None else known.args
         to_run = known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY)
         if to_run and not binding.holds(run, known):  # the intent finds that too, and says so in the record
             return _Entry(n=known.n, known=known.as_tool_call(run))
-        if asked != call.args or known.tool != call.tool:
+        if _asked(known) != call.args or known.tool != call.tool:
             raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
         if to_run:
             return _Entry(n=known.n, known=known.as_tool_call(run))
@@ -546,6 +566,11 @@ def _go_on(claim: Claim) -> None:
         raise Fenced(claim.stop)
     if claim.stop and not (claim.again or claim.halted):
         raise RunBlocked(claim.stop)
+
+
+def _asked(call: Call) -> bytes:
+    """The arguments as the model wrote them."""
+    return call.asked_args if call.asked_args is not None else call.args
 
 
 def _met(claim: Claim | None, call: ToolCall, scopes: frozenset[str]) -> str:

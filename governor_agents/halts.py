@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.audit import chain
 from governor_agents.core import halting
+from governor_agents.core.calls import sha256
 from governor_agents.core.halting import EVERYTHING, TENANT
 from governor_agents.core.ports import Record, StoredEvent
 from governor_agents.core.records import Event, Run, RunState, evolve
@@ -183,7 +184,14 @@ class Halts:
             found = _RECORD.validate_json(record.body)
         except ValidationError:
             found = HaltRecord("", "")
-        return record.v, found if (found.tenant, found.id) == (tenant, id) else HaltRecord(tenant, id, unreadable=True)
+        return record.v, found if (found.tenant, found.id) == (tenant, id) else await self._lost(tenant, id)
+
+    async def _lost(self, tenant: str, id: str) -> HaltRecord:
+        """A record that cannot be read, with the head of its events, so that they go on where they ended."""
+        seq, head = 0, ""
+        while page := await self._store.events("halt", tenant, id, after=seq):
+            seq, head = page[-1].seq, sha256(page[-1].body)
+        return HaltRecord(tenant, id, (), seq, head, unreadable=True)
 
     async def _change(
         self, scope: str, step: Callable[[HaltRecord, float], tuple[HaltRecord, Event | None]]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from governor_agents.cli import demo, inbox, keys, resolve, runs, timeline, worker
+from governor_agents.cli import demo, halt, inbox, keys, resolve, runs, timeline, worker
 from governor_agents.cli.opening import Globals, StoreUrl, Tenant
 from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
@@ -29,6 +29,7 @@ app.add_typer(inbox.app, name="inbox")
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
 app.command("worker")(worker.worker)
+app.command("halt")(halt.halt)
 runs.app.command("timeline")(timeline.timeline)
 runs.app.command("resolve")(resolve.resolve)
 runs.app.command("repair")(resolve.repair)

@@ -43,6 +43,7 @@ def call_document(run: Run, call: Call) -> dict[str, Any]:
         "arguments": thaw(call.args),
         "args": call.args.decode(),
         "args_sha256": sha256(call.args),
+        "operands": [{"argument": file.name, "size": file.size, "sha256": file.sha256} for file in call.operands],
         "digest": call.digest,
         "edited": call.edited,
         "asked_arguments": None if asked is None else thaw(asked),

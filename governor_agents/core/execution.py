@@ -88,6 +88,16 @@ def intent(
     return Change(evolve(run.with_call(call), updated=now), (event,), not_after=run.lease.until)
 
 
+def may_begin(
+    run: Run, call: Call, now: float, *, verdict: Verdict, schema_sha256: str, operands: tuple[Operand, ...]
+) -> bool:
+    """True when a decided call passes everything that its intent would ask; for tools that begin without one."""
+    if run.cancel or call.state not in (C.ALLOWED, C.APPROVED):
+        return False
+    changed = _changed(run, call, now, schema_sha256, operands)
+    return changed is None and _refused(run, call, now, verdict) is None
+
+
 def _changed(run: Run, call: Call, now: float, schema_sha256: str, operands: tuple[Operand, ...]) -> Change | None:
     """What was approved is no longer what would run."""
     if not holds(run, call):

@@ -62,6 +62,7 @@ class Rewritten:
 class Message:
     """Everything people need for a decision, or about one that was made. See the module for its promises.
 
+    ``files`` are those that arguments name, each with its size and SHA-256, since its content is approved as well.
     ``arguments`` may be empty where paths would repeat themselves beyond measure; ``args`` is always complete.
     ``asked_args`` is what the model asked for when a person has edited, else empty. ``seconds`` is the deadline as
     epoch seconds for channels that count down.
@@ -78,6 +79,7 @@ class Message:
     policy: str
     arguments: tuple[Argument, ...]
     args: str
+    files: tuple[str, ...]
     asked_args: str
     rewritten: tuple[Rewritten, ...]
     asked: tuple[str, ...]
@@ -111,6 +113,7 @@ class Message:
             policy=visible(call.policy or call.code),
             arguments=flatten(args),
             args=visible(args),
+            files=tuple(_files(call)),
             asked_args=visible(asked_args),
             rewritten=_compare(asked_args, args) if asked_args else (),
             asked=tuple(map(visible, approval.asked)),
@@ -141,6 +144,7 @@ class Message:
         if self.stage:
             yield "approvers", self.stage
             yield "may decide", ", ".join(self.people) or "nobody (no listed person is left)"
+        yield from (("file", file) for file in self.files)
         yield from (("vote", vote) for vote in self.votes)
         if self.waits and self.reason_required:
             yield "reason", "required"
@@ -213,6 +217,18 @@ def asks(call: Call) -> str:
     place = f" (stage {call.stage + 1} of {len(call.stages)})" if len(call.stages) > 1 else ""
     until = "" if call.stage_expires is None else f", asked until {when(call.stage_expires)}"
     return f"{names}{quorum}{place}{until}"
+
+
+def _files(call: Call) -> Iterator[str]:
+    """Argument, path, size and hash of each file that was bound, in the order in which they were hashed."""
+    arguments = thaw(call.args) if call.operands else {}
+    left: dict[str, list[Json]] = {}
+    for file in call.operands:
+        given = arguments.get(file.name) if isinstance(arguments, dict) else None
+        paths = left.setdefault(file.name, list(given) if isinstance(given, list) else [given])
+        path = paths.pop(0) if paths else None
+        shown = path if isinstance(path, str) else "(no path)"
+        yield visible(f"{file.name} = {shown}: {file.size} bytes, SHA-256 {file.sha256}")
 
 
 def flatten(args: str) -> tuple[Argument, ...]:

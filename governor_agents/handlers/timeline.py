@@ -112,7 +112,18 @@ def to_text(lines: Sequence[Line]) -> str:
     return "\n".join(out) + "\n"
 
 
-TECHNICAL = ("attempt", "call_id", "code", "digest", "fence", "generation", "late", "snapshot", "version")
+TECHNICAL = (
+    "args_sha256",
+    "attempt",
+    "call_id",
+    "code",
+    "digest",
+    "fence",
+    "generation",
+    "late",
+    "snapshot",
+    "version",
+)
 """Details that a first look can do without."""
 
 

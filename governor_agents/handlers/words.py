@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from governor_agents.core.doubts import over_at
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
-from governor_agents.core.settling import UNKNOWN
+from governor_agents.core.settling import HALT, UNKNOWN
 from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.visible import visible
 
@@ -34,6 +34,10 @@ class Commands:
         if id.startswith("-"):
             words.append("--")
         return " ".join([*words, shell_word(id)] if id else words)
+
+    def halting(self, scope: str) -> str:
+        """The command that lifts a halt."""
+        return self.line("halt", "", shell_word(scope), "--lift")
 
     def deciding(self, message: Message, id: str) -> tuple[str, ...]:
         """The commands that show and decide this request."""
@@ -123,6 +127,11 @@ def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
 
 def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
     detail = (visible(run.blocked_detail),) if run.blocked_detail else ()
+    if run.blocked == HALT:
+        because = (
+            f"stands still: {visible(run.blocked_detail)} is halted; what waits for people may be decided meanwhile"
+        )
+        return Explanation(because, (), (commands.halting(run.blocked_detail), _cancel(run, commands)))
     doubtful = run.having(CallState.UNKNOWN)
     doubts = tuple(_doubt(run, call) for call in doubtful)
     answers = tuple(line for call in doubtful for line in _answers(run, call, commands))

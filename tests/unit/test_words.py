@@ -54,6 +54,11 @@ LEASE = Lease("host/1/2", NOW + 30)
             ["run_a.1 refund is running"],
         ),
         (
+            run_in(RunState.BLOCKED, CallState.APPROVED, blocked="halt", blocked_detail="tool:refund now"),
+            "stands still: tool:refund now is halted",
+            ["governor-agents halt 'tool:refund now' --lift", "governor-agents runs cancel run_a"],
+        ),
+        (
             run_in(RunState.ACTIVE, lease=replace(LEASE, until=NOW - 1)),
             "has been silent past its lease",
             ["governor-agents worker APP:GOVERNOR"],

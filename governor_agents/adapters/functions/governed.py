@@ -228,7 +228,9 @@ class Governed:
                 return run
             if run.state is RunState.READY:
                 with contextlib.suppress(Fenced):  # then somebody else has it, or waits for it
-                    return await governor.claim(id)
+                    claimed = await governor.claim(id)
+                    if claimed.blocked != HALT:
+                        return claimed
                 run = await governor.get(id)
             await self.keep_waiting(run)
             now = await governor.loop.bridge(governor.runs.now())

@@ -22,7 +22,6 @@ from governor_agents.adapters.langchain.graphs import graphs_of, schema_sha256
 from governor_agents.adapters.langchain.messages import Site, dump, load, told
 from governor_agents.adapters.langchain.saver import GovernorSaver
 from governor_agents.claims import Claim, current_claim
-from governor_agents.core import people
 from governor_agents.core.calls import ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState
 from governor_agents.errors import (
@@ -99,7 +98,7 @@ class Gate:
         if self._has_closed(claim) and (ran := await loop.bridge(self._over(claim, asked))) is not None:
             return ran
         if asked.composite:
-            args = await loop.bridge(self._leave(claim, asked))
+            args = await guard.leave(claim, asked.call, asked.tool)
             if args is not None:
                 with self.governor.beats.during(claim):
                     value = await call(args)
@@ -148,7 +147,7 @@ class Gate:
         if self._has_closed(claim) and (ran := loop.call(self._over(claim, asked))) is not None:
             return ran
         if asked.composite:
-            args = loop.call(self._leave(claim, asked))
+            args = loop.call(guard.leave(claim, asked.call, asked.tool))
             if args is not None:
                 with self.governor.beats.during(claim):
                     value = call(args)
@@ -238,23 +237,6 @@ class Gate:
     def _halted_sync(self, asked: Asked) -> Ran | None:
         self.governor.caller_loop.call(self.governor.open())
         return _not_run(self.governor.guard.halted_sync(None, asked.call, asked.tool))
-
-    async def _leave(self, claim: Claim, asked: Asked) -> bytes | None:
-        """The arguments with which a composite tool may run now; None when the guard has to say more. On its loop."""
-        if claim.lost or claim.halted or await self.governor.guard.halted(claim, asked.call, asked.tool):
-            return None
-        known = None
-        if asked.call.call_id in claim.known:
-            run = await self.governor.runs.get(claim.run)
-            known = run.by_call_id(asked.call.call_id)
-        if known is None:
-            allowed = self.governor.guard.verdict(claim, asked.call, asked.tool).outcome == "allow"
-            return asked.call.args if allowed else None
-        if known.state not in (CallState.APPROVED, CallState.ALLOWED) or not _same(known, asked.call):
-            return None
-        verdict = self.governor.policies.evaluate(known.as_tool_call(run), asked.tool)
-        met = people.votes_meet(known.votes, verdict.stages, known.excluded)
-        return known.args if verdict.outcome == "allow" or (verdict.outcome != "deny" and met) else None
 
     def _waits(self, claim: Claim, asked: Asked) -> bool:
         """True for a call without any record that people must decide: known without crossing to the governor loop."""

@@ -22,7 +22,6 @@ from governor_agents.adapters.openai_agents.graph import is_composite, schema_sh
 from governor_agents.adapters.openai_agents.stretch import Stretch, current_stretch, enclosing, inside
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
-from governor_agents.core.people import votes_meet
 from governor_agents.core.records import Call, CallState
 from governor_agents.errors import ApprovalPending, ArgumentsError, OutcomeUnknown, RunBlocked
 from governor_agents.guard import Ran, ToolFailed
@@ -197,16 +196,14 @@ class GovernedTool:
 
     async def _gated(self, ctx: ToolContext[Any], call: ToolCall, tool: Tool, claim: Claim, stretch: Stretch) -> Any:
         """An agent used as a tool: asked for like any other, then left to run; its record follows when it is done."""
-        if await self.governor.guard.halted(claim, call, tool):
-            return await self._told(ctx, Ran("waits"), claim, stretch)
         known = stretch.decided.get(call.call_id)
-        if not self._may_begin(call, tool, known, stretch):
+        args = await self._may_begin(call, tool, known, claim, stretch)
+        if args is None:
             return await self._not_begun(ctx, call, tool, claim, stretch)
         try:
             await self.governor.guard.keep(claim, enclosing())
         except Exception as error:
             await stretch.stop(error)
-        args = known.args if known is not None and known.asked_args in (None, call.args) else call.args
         value: Any = None
         failed: Exception | None = None
         try:
@@ -237,19 +234,16 @@ class GovernedTool:
             raise
         return await self._told(ctx, ran, claim, stretch)
 
-    def _may_begin(self, call: ToolCall, tool: Tool, known: Call | None, stretch: Stretch) -> bool:
-        """Whether the inner agent may start, or go on."""
-        if call.call_id in stretch.begun:
-            return True
-        if known is None:
-            return self.governor.guard.verdict(current_claim(), call, tool).outcome == "allow"
-        asked = known.asked_args if known.asked_args is not None else known.args
-        if known.state is not CallState.APPROVED or known.tool != call.tool or asked != call.args:
-            return False
-        verdict = self.governor.policies.evaluate(call.with_args(known.args), tool)
-        if known.schema_sha256 != call.schema_sha256 or verdict.outcome == "deny":
-            return False
-        return verdict.outcome == "allow" or votes_meet(known.votes, verdict.stages, known.excluded)
+    async def _may_begin(
+        self, call: ToolCall, tool: Tool, known: Call | None, claim: Claim, stretch: Stretch
+    ) -> bytes | None:
+        """The arguments with which the inner agent may start, or go on; None when it may not."""
+        guard = self.governor.guard
+        if call.call_id not in stretch.begun:
+            return await guard.leave(claim, call, tool)
+        if await guard.halted(claim, call, tool):
+            return None
+        return known.args if known is not None and known.asked_args in (None, call.args) else call.args
 
     async def _not_begun(
         self, ctx: ToolContext[Any], call: ToolCall, tool: Tool, claim: Claim, stretch: Stretch
