@@ -108,5 +108,6 @@ async def run_tool(governor: Governor, made: ToolCall, tool: Tool, does: Callabl
 
 async def change(governor: Governor, id: str, step: Callable[[Run, float], Any]) -> Run:
     """Apply a transition by hand; the run as it then stands."""
+    await governor.open()
     run: Run = (await governor.loop.bridge(governor.runs.change(id, step))).run
     return run
