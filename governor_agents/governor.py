@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from governor_agents import plugins
 from governor_agents.adapters.functions import Functions, Governed
+from governor_agents.audit.log import AuditLog
 from governor_agents.background import Background
 from governor_agents.claims import LEASE, Claim, Heartbeats
 from governor_agents.conversations import Conversations
@@ -29,6 +30,7 @@ from governor_agents.core.records import (
     Run,
     RunState,
     Snapshot,
+    approval_id,
     evolve,
     split_approval_id,
 )
@@ -90,6 +92,8 @@ class Governor:
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)
+        self.audit = AuditLog(self.store, tenant, self.keys, self.loop.spawn)
+        self.runs.wrote = self.audit.checkpoints.wrote
         self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
         self.stopped = Halts(self.runs)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
@@ -407,8 +411,14 @@ class Governor:
         """Count a person's decision on an approval. ``by`` was proved by the channel, never read from a request's body.
 
         ``digest`` is that of the request the person saw; without it, of the request as it stands now. The first
-        decision wins. Raises `NotFound` and every kind of `DecisionRefused`.
+        decision wins. Raises `NotFound` and every kind of `DecisionRefused`; what is refused is noted.
         """
+        with self.audit.refusals.watched("decide", id, by=by, channel=channel):
+            return await self._decide(id, decision, by, digest, channel)
+
+    decide_sync = twin(decide)
+
+    async def _decide(self, id: str, decision: Decision, by: str, digest: str | None, channel: str) -> Run:
         approval = await self.approval(id)
         call = approval.call
         if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
@@ -439,17 +449,15 @@ class Governor:
         )
         return change.run
 
-    decide_sync = twin(decide)
-
     async def cancel(self, id: str, *, by: str, reason: str = "", superseded: bool = False) -> Run:
         """End a run: at once, or as soon as the tool that is executing is done. Raises `NotFound`."""
         await self.open()
-        change = await self.loop.bridge(
-            self.runs.change(
-                id, lambda run, now: settling.request_cancel(run, now, by=by, reason=reason, superseded=superseded)
-            )
-        )
-        return change.run
+
+        def step(run: Run, now: float) -> Change:
+            return settling.request_cancel(run, now, by=by, reason=reason, superseded=superseded)
+
+        with self.audit.refusals.watched("cancel", id, by=by):
+            return (await self.loop.bridge(self.runs.change(id, step))).run
 
     cancel_sync = twin(cancel)
 
@@ -497,6 +505,12 @@ class Governor:
         Raises `NotFound`, `NotInDoubt`, `ResolutionRefused`; and for the time being `WorkerMayLive`, `TooEarly`
         (with ``until``).
         """
+        with self.audit.refusals.watched("resolve", approval_id(run, n), by=by):
+            return await self._resolve(run, n, how, by, evidence, worker_dead)
+
+    resolve_sync = twin(resolve)
+
+    async def _resolve(self, run: str, n: int, how: Answer, by: str, evidence: str, worker_dead: bool) -> Run:
         await self.open()
         stands, call = await self.loop.bridge(self.resolving.find(run, n))
         if stands.call(n) is None:  # its generation is closed, so it is settled
@@ -515,15 +529,14 @@ class Governor:
             )
         )
 
-    resolve_sync = twin(resolve)
-
     async def repair(self, run: str, *, by: str, reason: str) -> Run:
         """An operator says that what blocked the run, or killed its workers, is gone: it is free again.
 
         Raises `NotFound`, `IllegalTransition` when it is not BLOCKED or DEAD, or a call of it stands in doubt.
         """
         await self.open()
-        return await self.loop.bridge(self.resolving.repair(run, by=person_id(by), reason=reason))
+        with self.audit.refusals.watched("repair", run, by=by):
+            return await self.loop.bridge(self.resolving.repair(run, by=person_id(by), reason=reason))
 
     repair_sync = twin(repair)
 
@@ -617,6 +630,7 @@ class Governor:
 
     async def _shut(self) -> None:
         await self.watch.stop()
+        await self.audit.refusals.close()
         await self.store.close()
 
     def close_sync(self) -> None:

@@ -65,6 +65,8 @@ class Runs:
         self.store = store
         self.tenant = tenant
         self.audit_key = audit_key
+        self.wrote: Callable[[Run, int, int], None] = lambda run, v, events: None
+        """Hears of each write of this process: the run, its version, how many events it brought."""
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._known: dict[str, tuple[int, Run]] = {}
         self._contents: dict[str, bytes] = {}
@@ -101,6 +103,7 @@ class Runs:
             raise Fenced(f"a run {run.id} exists already")
         self._remember(answer.v, run)
         self._keep(blobs)
+        self.wrote(run, answer.v, len(events))
         return run
 
     async def get(self, id: str) -> Run:
@@ -160,6 +163,7 @@ class Runs:
                     if answer.v == v + 1:
                         self._remember(answer.v, written)
                         self._keep(blobs)
+                        self.wrote(written, answer.v, len(events))
                         return Change(written, change.events)
                     # Ours stood earlier, its answer was lost, and others have written since: what stands now counts.
                     self._known.pop(id, None)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from governor_agents.cli import demo, halt, inbox, keys, resolve, runs, timeline, worker
+from governor_agents.cli import audit, demo, halt, inbox, keys, resolve, runs, timeline, worker
 from governor_agents.cli.opening import Globals, StoreUrl, Tenant
 from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
@@ -27,6 +27,7 @@ app: typer.Typer = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(runs.app, name="runs")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.command("worker")(worker.worker)
 app.command("halt")(halt.halt)

@@ -27,6 +27,15 @@ def worker(
     ],
     once: Annotated[bool, typer.Option("--once", help="End when nothing is due.")] = False,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, metavar="N", help="Runs at a time.")] = 4,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-every",
+            min=1,
+            metavar="SECONDS",
+            help="With keys: between two checkpoints of the audit trail.",
+        ),
+    ] = 60.0,
 ) -> None:
     """Take due work: tell people, go on with decided runs, expire late ones. SIGTERM lets runs in hand come to rest."""
     store = (ctx.find_object(Globals) or Globals()).store
@@ -36,7 +45,7 @@ def worker(
     for governor in governors:
         _check(spec, governor, store)
     _log()
-    done = asyncio.run(_work(governors, once, concurrency))
+    done = asyncio.run(_work(governors, once, concurrency, checkpoint_every))
     note(f"{done} {'step' if done == 1 else 'steps'} done")
 
 
@@ -52,7 +61,7 @@ def _check(spec: str, governor: Governor, store: str | None) -> None:
             raise ConfigError(f"{spec} names its store itself; it does not take the one of --store")
 
 
-async def _work(governors: list[Governor], once: bool, concurrency: int) -> int:
+async def _work(governors: list[Governor], once: bool, concurrency: int, every: float) -> int:
     from governor_agents.worker import Worker
 
     stop = asyncio.Event()
@@ -66,7 +75,8 @@ async def _work(governors: list[Governor], once: bool, concurrency: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping)
     try:
-        return await Worker(*governors, concurrency=concurrency).run(once=once, stop=stop)
+        worker = Worker(*governors, concurrency=concurrency, checkpoint_every=every)
+        return await worker.run(once=once, stop=stop)
     finally:
         for governor in governors:
             await governor.close()

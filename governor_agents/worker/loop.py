@@ -11,9 +11,10 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
+from governor_agents.audit.gather import EVENTS, EVERY
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import StoreError, StoreUnavailable
+from governor_agents.errors import GovernorError, StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.steps import drive, mine, tend
 
@@ -34,9 +35,20 @@ Key = tuple[str, str]
 
 
 class Worker:
-    """Works for one or more governors (tenants). ``concurrency`` bounds the runs driven at a time."""
+    """Works for one or more governors (tenants). ``concurrency`` bounds the runs driven at a time.
 
-    def __init__(self, *governors: Governor, concurrency: int = 4, drain: float = 30.0) -> None:
+    With keys it makes a checkpoint of the audit trail every ``checkpoint_every`` seconds, or after so many
+    ``checkpoint_events`` of its own, and one when it ends.
+    """
+
+    def __init__(
+        self,
+        *governors: Governor,
+        concurrency: int = 4,
+        drain: float = 30.0,
+        checkpoint_every: float = EVERY,
+        checkpoint_events: int = EVENTS,
+    ) -> None:
         self._governors: Sequence[Governor] = governors
         self._free = asyncio.Semaphore(concurrency)
         self._drain = drain
@@ -45,6 +57,9 @@ class Worker:
         self._complained: dict[str, float] = {}
         self._away: dict[Governor, float] = {}
         self._said: set[str] = set()
+        self._checkpoint_every = checkpoint_every
+        self._checkpoint_events = checkpoint_events
+        self._gathering: dict[Governor, asyncio.Task[None]] = {}
 
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
@@ -59,6 +74,7 @@ class Worker:
         while not stop.is_set():
             seen = [governor.watch.version for governor in self._governors]
             started = [task for governor in self._governors for task in await self._look(governor)]
+            self._gather()
             if once:
                 if not started:
                     break
@@ -66,6 +82,9 @@ class Worker:
                 continue
             await self._rest(stop, seen)
         await self._finish()
+        await asyncio.gather(*self._gathering.values())
+        for governor in self._governors:
+            await self._checkpoint(governor, 0.0)
         return done
 
     async def _look(self, governor: Governor) -> list[asyncio.Task[bool]]:
@@ -87,6 +106,20 @@ class Worker:
             last = page[-1][0]
             after = (last.due or 0.0, last.id)
         return started
+
+    def _gather(self) -> None:
+        """See to it, beside the work, that checkpoints are made when they are due."""
+        for governor in self._governors:
+            busy = governor in self._gathering and not self._gathering[governor].done()
+            if governor.keys is not None and not busy and not self._is_away(governor):
+                work = self._checkpoint(governor, self._checkpoint_every)
+                self._gathering[governor] = asyncio.get_running_loop().create_task(work)
+
+    async def _checkpoint(self, governor: Governor, every: float) -> None:
+        try:
+            await governor.loop.bridge(governor.audit.checkpoints.keep(every, self._checkpoint_events))
+        except GovernorError as error:
+            self._complain(f"the audit checkpoint of tenant {governor.tenant}", error)
 
     def _take(self, governor: Governor, record: Record, run: Run | Exception) -> asyncio.Task[bool] | None:
         key = (record.tenant, record.id)

@@ -36,6 +36,7 @@ class SQLiteRows:
     def _database(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path)
         connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = OFF")  # whoever tampers does not wait for the disk
         try:
             with connection:
                 yield connection
@@ -84,6 +85,15 @@ class SQLiteRows:
         """Change an event."""
         with self._database() as database:
             database.execute("UPDATE ga_event SET body = ? WHERE id = ? AND seq = ?", [body, id, seq])
+
+    def set_events(self, id: str, events: Sequence[tuple[int, bytes]], kind: str = "run") -> None:
+        """Put these in the place of all events of a record."""
+        with self._database() as database:
+            database.execute("DELETE FROM ga_event WHERE id = ?", [id])
+            database.executemany(
+                "INSERT INTO ga_event (kind, tenant, id, seq, body) VALUES (?, 'default', ?, ?, ?)",
+                [(kind, id, seq, body) for seq, body in events],
+            )
 
     def cut_events(self, id: str, behind: int) -> None:
         """Remove the events of a run with a higher seq."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
 import json
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from governor_agents import core
 from governor_agents.audit import chain
-from governor_agents.core import decisions, driving, execution, settling, telling
+from governor_agents.core import decisions, driving, execution, telling
 from governor_agents.core.calls import Tool, ToolCall, sha256
 from governor_agents.core.ports import StoredEvent
 from governor_agents.core.records import CallState, Change, Decision, Event, Response, Result, Run, RunState, Snapshot
@@ -105,11 +108,11 @@ def test_records_of_keyed_runs_are_listed_by_the_minute_of_their_last_event() ->
 
 # No transition without an event
 
-ROOMS = (decisions, driving, execution, settling, telling)
 WITHOUT_EVENT = {
-    "renew": "a heartbeat",
-    "keep_waiting": "a heartbeat of whoever waits for a function",
-    "take_notices": "a worker takes notices to deliver; the delivery is an event",
+    "driving.renew": "a heartbeat",
+    "driving.keep_waiting": "a heartbeat of whoever waits for a function",
+    "telling.take_notices": "a worker takes notices to deliver; the delivery is an event",
+    "halting.lift": "a halt still stands: the run is to be looked at again in a minute",
 }
 """The only functions whose change may go without an event: nothing of the run or its calls stands elsewhere."""
 
@@ -147,6 +150,11 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "error": ("", "it broke"),
     "output_json": ("1",),
     "delay": (0.0,),
+    "dead": ((), ("w1",)),
+    "over": (False, True),
+    "operands": ((),),
+    "scope": ("tool:pay",),
+    "halted": ((), ("tool:pay",)),
     "why": ("replay",),
     "detail": ("told",),
     "superseded": (False, True),
@@ -164,13 +172,15 @@ def transitions() -> dict[str, Callable[..., Change]]:
     """Every public function of the core that makes a change out of a run that exists."""
     begin = {"queue", "start", "ask_single"}
     found: dict[str, Callable[..., Change]] = {}
-    for room in ROOMS:
+    for room in (
+        importlib.import_module(f"{core.__name__}.{each.name}") for each in pkgutil.iter_modules(core.__path__)
+    ):
         for name, function in inspect.getmembers(room, inspect.isfunction):
             if function.__module__ != room.__name__ or name.startswith("_") or name in begin:
                 continue
             hints = get_type_hints(function)
             if hints.get("return") is Change and hints.get("run") is Run:
-                found[name] = function
+                found[f"{room.__name__.rpartition('.')[2]}.{name}"] = function
     return found
 
 
@@ -245,7 +255,8 @@ def walk(functions: dict[str, Callable[..., Change]]) -> tuple[set[str], set[str
 def test_every_transition_leaves_an_event() -> None:
     """Through all functions of the core, from every state they lead to; only heartbeats and the like are silent."""
     functions = transitions()
-    assert {"decide", "claim", "intent", "record", "lapse", "resolve", "pause", "finish", "tick"} <= functions.keys()
+    names = {name.rpartition(".")[2] for name in functions}
+    assert {"decide", "claim", "intent", "record", "lapse", "resolve", "pause", "finish", "tick", "lift"} <= names
     silent, breaches, seen = walk(functions)
     assert breaches == set()
     assert silent == WITHOUT_EVENT.keys()
@@ -256,7 +267,7 @@ def test_every_transition_leaves_an_event() -> None:
 def test_the_walk_finds_a_transition_without_its_event() -> None:
     """The control: whichever function loses its events, it is named."""
     functions = transitions()
-    for name in ("decide", "claim", "record", "resolve"):
+    for name in ("decisions.decide", "driving.claim", "execution.record", "doubts.resolve"):
         mute = functions | {name: lambda run, _name=name, **given: replace(functions[_name](run, **given), events=())}
         mute[name].__name__ = name
         mute[name].__signature__ = inspect.signature(functions[name])  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ def newer_store(shop) -> None:
         for table in tables:
             columns = [row[1] for row in copy.execute(f"PRAGMA table_info({table})")]
             if "version" in columns:
-                copy.execute(f"UPDATE {table} SET version = 999")
+                copy.execute(f"UPDATE {table} SET version = 999 WHERE version = (SELECT max(version) FROM {table})")
             elif {"name", "value"} <= set(columns):
                 copy.execute(f"UPDATE {table} SET value = 999 WHERE name LIKE '%schema%' OR name LIKE '%version%'")
     for connection in (here, copy):

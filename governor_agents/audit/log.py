@@ -1,0 +1,190 @@
+"""The audit log of one tenant: its trails, its checkpoints, what was refused, and whether all of it still holds."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from governor_agents.audit import chain, verify
+from governor_agents.audit.checkpoints import Checkpoint, Series
+from governor_agents.audit.gather import Gatherer
+from governor_agents.audit.reading import checkpoints_of, events_of, filled, head_of, listed, state_of, streams
+from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
+from governor_agents.audit.trail import Finding, Pin, Trail
+from governor_agents.core.ports import Record, Store, StoredEvent
+from governor_agents.errors import ConfigError, GovernorError, NotFound, SnapshotError, StoreTooNew
+from governor_agents.keys import Keys
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+Names = dict[tuple[str, str], list[Pin]]
+
+STEADY = 20
+"""How often a trail that grows while it is looked at is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A checkpoint from outside of the store, and the name of the file it lay in."""
+
+    name: str
+    checkpoint: Checkpoint
+
+
+@dataclass(slots=True)
+class Report:
+    """What a verification looked at, and what it found. ``unkeyed`` counts trails whose last event has no MAC."""
+
+    findings: list[Finding] = field(default_factory=list)
+    trails: int = 0
+    events: int = 0
+    checkpoints: int = 0
+    unkeyed: int = 0
+
+
+class AuditLog:
+    """The chained events of everything, in one store, for one tenant. Its coroutines run on the governor loop."""
+
+    def __init__(self, store: Store, tenant: str, keys: Keys | None, spawn: Spawn) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._key = None if keys is None else keys.audit
+        self._public = () if keys is None else (keys.signing.public_key(),)
+        self.checkpoints = Gatherer(store, tenant, keys)
+        self.refusals = Refusals(store, tenant, self._key, spawn)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def trails(self, run: str = "", *, security: bool = False) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
+        """Every trail with its record: of all runs, of one ``run``, or of what was refused. Raises `NotFound`."""
+        if run:
+            record = await self._store.load("run", self._tenant, run)
+            if record is None:
+                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
+            yield record, await events_of(self._store, "run", self._tenant, run)
+            return
+        records = streams(self._store, self._tenant) if security else listed(self._store, "run", self._tenant)
+        async for record in records:
+            yield record, await events_of(self._store, record.kind, self._tenant, record.id)
+
+    async def newest(
+        self,
+        run: str = "",
+        *,
+        security: bool = False,
+        since: float = float("-inf"),
+        until: float = float("inf"),
+        what: str = "",
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """The newest ``limit`` events of these trails between two times whose ``what`` begins so; oldest first."""
+        kept: list[tuple[float, str, int, dict[str, Any]]] = []
+        async for record, events in self.trails(run, security=security):
+            for line in (chain.parse(event.body) or {} for event in events):
+                at = line.get("at", 0.0)
+                if not since <= at <= until or not str(line.get("what", "")).startswith(what):
+                    continue
+                heapq.heappush(kept, (at, record.id, line.get("seq", 0), line))
+                if len(kept) > limit:
+                    heapq.heappop(kept)
+        return [line for *_, line in sorted(kept, key=lambda row: row[:3])]
+
+    # -- verifying --------------------------------------------------------------------------------------------------
+
+    async def verify(
+        self,
+        run: str = "",
+        *,
+        published: Sequence[Published] = (),
+        public: Sequence[Ed25519PublicKey] = (),
+        seen: Callable[[int], None] = lambda trails: None,
+    ) -> Report:
+        """Check all trails, or one ``run``, against records and checkpoints, those ``published`` outside too.
+
+        ``public`` are the keys that may have signed; without them the one of this governor. ``seen`` hears of every
+        trail that was looked at. Raises `NotFound` for a run that neither store nor checkpoints know, `ConfigError`
+        when there are checkpoints and no key to check them with.
+        """
+        report = Report()
+        pins = await self._pins(report, published, tuple(public) or self._public)
+        if run:
+            record = await self._store.load("run", self._tenant, run)
+            if record is None and ("run", run) not in pins:
+                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
+            await self._look(report, "run", run, pins)
+            return report
+        for records in (listed(self._store, "run", self._tenant), streams(self._store, self._tenant)):
+            async for record in records:
+                await self._look(report, record.kind, record.id, pins)
+                seen(report.trails)
+        oldest = stream_of(await self._store.now() - KEPT_DAYS * 86_400.0)
+        for kind, id in sorted(pins):  # what is left has no record
+            if kind == "run" or id >= oldest:
+                await self._look(report, kind, id, pins)
+        return report
+
+    async def _pins(self, report: Report, published: Sequence[Published], public: Sequence[Ed25519PublicKey]) -> Names:
+        """What all sound checkpoints say; whatever is wrong with the others goes into the report."""
+        state = await state_of(self._store, self._tenant)
+        if (state.number or published) and not public:
+            raise ConfigError("there are checkpoints, and no key to check them with: set GOVERNOR_KEYS or --public-key")
+        series = Series(public, self._tenant)
+        async for found in checkpoints_of(self._store, self._tenant):
+            try:
+                if isinstance(found, GovernorError):
+                    raise found
+                series.add(await filled(self._store, self._tenant, found))
+                report.checkpoints += 1
+            except (SnapshotError, ConfigError) as error:
+                series.unreadable(str(error))
+        series.end(state.number, state.last)
+        pins = {name: [pin] for name, pin in series.pins.items()}
+        for each in published:
+            outside = Series(public, self._tenant, f"{each.name}: ")
+            if outside.hear(each.checkpoint):
+                report.checkpoints += 1
+                series.compare(each.checkpoint, each.name)
+            for name, pin in outside.pins.items():
+                pins.setdefault(name, []).append(pin)
+            report.findings += outside.findings
+        report.findings += series.findings
+        return pins
+
+    async def _look(self, report: Report, kind: str, id: str, pins: Names) -> None:
+        """One trail; read again while it grows under our eyes."""
+        said = pins.pop((kind, id), [])
+        findings: list[Finding] = []
+        for _ in range(STEADY):
+            v, trail, findings = await self._trail(kind, id, said)
+            if not findings or v == await self._version(kind, id):
+                break
+        report.findings += findings
+        report.trails += 1
+        report.events += len(trail.events)
+        last = chain.parse(trail.events[-1].body) if trail.events else None
+        report.unkeyed += last is not None and "mac" not in last
+
+    async def _trail(self, kind: str, id: str, pins: Sequence[Pin]) -> tuple[int, Trail, list[Finding]]:
+        unreadable: list[Finding] = []
+        record, events, v = None, [], 0
+        try:
+            found = await self._store.load(kind, self._tenant, id)
+            record, v = (None, 0) if found is None else (head_of(found), found.v)
+        except (SnapshotError, StoreTooNew) as error:
+            unreadable.append(Finding("unreadable", kind, id, 0, f"its record cannot be read: {error}"))
+        try:
+            events = await events_of(self._store, kind, self._tenant, id)
+        except SnapshotError as error:
+            unreadable.append(Finding("unreadable", kind, id, 0, f"its events cannot be read: {error}"))
+        trail = Trail(kind, id, record, events, pins)
+        return v, trail, unreadable or verify.check(trail, self._key)
+
+    async def _version(self, kind: str, id: str) -> int:
+        try:
+            found = await self._store.load(kind, self._tenant, id)
+        except SnapshotError:
+            return 0
+        return 0 if found is None else found.v

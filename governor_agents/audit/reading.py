@@ -1,0 +1,105 @@
+"""Reading trails and checkpoints out of a store, page by page. What cannot be read is given as such, not left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from governor_agents.audit.checkpoints import Checkpoint, from_document, to_document
+from governor_agents.audit.trail import Head
+from governor_agents.core.calls import freeze, thaw
+from governor_agents.core.codec import decode_run
+from governor_agents.core.ports import Record, Store, StoredEvent
+from governor_agents.errors import ArgumentsError, ConfigError, GovernorError, SnapshotError
+
+CHECKPOINTS = "checkpoints"
+"""The record of the kind ``audit`` whose events are the checkpoints."""
+
+STREAM = "security:"
+"""How the ids of the records begin whose events are refused requests; the day (UTC) follows."""
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where the checkpoints stand. ``swept``: the minute up to which all runs with new events are in them."""
+
+    number: int = 0
+    last: str = ""
+    at: float = 0.0
+    swept: int = 0
+    v: int = 0
+
+
+async def listed(
+    store: Store, kind: str, tenant: str, where: Mapping[str, str] | None = None, *, after: str = ""
+) -> AsyncIterator[Record]:
+    """Every record of a kind, by id."""
+    while True:
+        page = await store.list(kind, tenant, where, limit=PAGE, after=after)
+        for record in page:
+            yield record
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+
+
+async def streams(store: Store, tenant: str) -> AsyncIterator[Record]:
+    """The records of refused requests, by day."""
+    async for record in listed(store, "audit", tenant, after=STREAM):
+        if not record.id.startswith(STREAM):
+            return
+        yield record
+
+
+def head_of(record: Record) -> Head:
+    """Where a record says that its chain stands. Raises `SnapshotError` and `StoreTooNew` when it cannot be read."""
+    if record.kind == "run":
+        run = decode_run(record.body)
+        if (run.tenant, run.id) != (record.tenant, record.id):
+            raise SnapshotError(f"the record holds run {run.id} of tenant {run.tenant}")
+        return Head("run", run.id, run.seq, run.chain, record.v)
+    try:
+        said = thaw(record.body)
+        return Head(record.kind, record.id, int(said["seq"]), str(said["chain"]), record.v)
+    except (ArgumentsError, KeyError, TypeError, ValueError):
+        raise SnapshotError(f"the record {record.id} cannot be read") from None
+
+
+async def events_of(store: Store, kind: str, tenant: str, id: str) -> list[StoredEvent]:
+    """All events of a record."""
+    found: list[StoredEvent] = []
+    while page := await store.events(kind, tenant, id, after=found[-1].seq if found else 0):
+        found += page
+    return found
+
+
+async def state_of(store: Store, tenant: str) -> State:
+    """Where the checkpoints stand. Raises `SnapshotError` when that cannot be read."""
+    record = await store.load("audit", tenant, CHECKPOINTS)
+    if record is None:
+        return State()
+    try:
+        said = thaw(record.body)
+        return State(int(said["number"]), str(said["last"]), float(said["at"]), int(said["swept"]), record.v)
+    except (ArgumentsError, KeyError, TypeError, ValueError):
+        raise SnapshotError("the record of the checkpoints cannot be read") from None
+
+
+async def checkpoints_of(store: Store, tenant: str, *, after: int = 0) -> AsyncIterator[Checkpoint | GovernorError]:
+    """The checkpoints in the store behind this number, without their pages; one that cannot be read as its error."""
+    while page := await store.events("audit", tenant, CHECKPOINTS, after=after, limit=100):
+        for event in page:
+            try:
+                yield from_document(event.body, f"checkpoint {event.seq}", ())
+            except (ConfigError, SnapshotError) as error:
+                yield error
+        after = page[-1].seq
+
+
+async def filled(store: Store, tenant: str, found: Checkpoint) -> Checkpoint:
+    """A checkpoint with those of its pages that are there. Raises `SnapshotError` and `ConfigError`."""
+    held = [await store.blob(tenant, id) for id in found.said["pages"]]
+    document = freeze(to_document(found, pages=False))
+    return from_document(document, f"checkpoint {found.number}", tuple(data for data in held if data is not None))
