@@ -12,7 +12,7 @@ from functools import partial
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
 from governor_agents.crash import crash_point
-from governor_agents.errors import IllegalTransition
+from governor_agents.errors import IllegalTransition, SnapshotError
 from governor_agents.runs import Runs, sent
 
 
@@ -27,7 +27,7 @@ class Conversations:
         record = await self._runs.store.load("thread", self._runs.tenant, _id(conversation))
         if record is None:
             return Record("thread", self._runs.tenant, _id(conversation), b"")
-        run = await self._runs.find(record.body.decode())
+        run = await self._runs.find(_run(record))
         if run is not None and run.state is RunState.ACTIVE:
             raise IllegalTransition(f"conversation {conversation} is being driven by run {run.id}; wait for it")
         return record
@@ -54,6 +54,13 @@ class Conversations:
                 if len(page) < 100:
                     break
         return found
+
+
+def _run(record: Record) -> str:
+    try:
+        return record.body.decode() or " "  # no run has such an id
+    except UnicodeDecodeError:
+        raise SnapshotError("the pointer of a conversation is not readable") from None
 
 
 def _id(conversation: str) -> str:

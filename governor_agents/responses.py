@@ -65,9 +65,14 @@ class Responses:
         for id, data in contents.items():
             try:
                 found = thaw(data)
+                reads = {call_id: Read(text, ok) for call_id, (ok, text) in found["reads"].items()}
+                if not all(
+                    isinstance(text, str) for text in (found["response"], *(read.text for read in reads.values()))
+                ):
+                    raise TypeError("a text is expected")
                 self._contents[id] = found["response"]
-                self._reads |= {call_id: Read(text, ok) for call_id, (ok, text) in found["reads"].items()}
-            except (ArgumentsError, KeyError, TypeError, ValueError) as error:
+                self._reads |= reads
+            except (ArgumentsError, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise SnapshotError(f"a recorded response of a model is not readable: {error}") from None
 
     # -- giving back ------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any
 from governor_agents.core.calls import freeze, sha256, thaw
 from governor_agents.core.ports import StoredEvent
 from governor_agents.core.records import Event, Run, evolve
-from governor_agents.errors import ArgumentsError, ConfigError
+from governor_agents.errors import ArgumentsError, ConfigError, SnapshotError
 
 SCHEME = "hmac-sha256"
 """Stands before the digits of ``mac``."""
@@ -95,8 +95,15 @@ def parse(body: bytes) -> dict[str, Any] | None:
 
 
 def read(events: Iterable[StoredEvent]) -> list[dict[str, Any]]:
-    """The events as plain objects."""
-    return [json.loads(event.body) for event in events]
+    """The events as plain objects. Raises `SnapshotError` for one that is not readable."""
+    return [_read(event) for event in events]
+
+
+def _read(event: StoredEvent) -> dict[str, Any]:
+    line = parse(event.body)
+    if line is None:
+        raise SnapshotError(f"event {event.seq} is not readable: it is not as it was written")
+    return line
 
 
 def verify(events: Iterable[StoredEvent], head: str) -> str:

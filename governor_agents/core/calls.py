@@ -89,9 +89,10 @@ def _no_constant(name: str) -> Json:
 
 
 def thaw(data: bytes | str) -> Json:
-    """Parse JSON strictly: no duplicate keys, no NaN. Raises `ArgumentsError`."""
+    """Parse JSON strictly: UTF-8 alone, no duplicate keys, no NaN. Raises `ArgumentsError`."""
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data if isinstance(data, str) else data.decode()
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ArgumentsError(f"arguments are not plain JSON: {error}") from None
 

@@ -10,7 +10,7 @@ from governor_agents.adapters.langchain.values import parse, text
 from governor_agents.claims import Claim
 from governor_agents.core.calls import Json, freeze, sha256
 from governor_agents.core.ports import Record
-from governor_agents.errors import StoreTooNew
+from governor_agents.errors import SnapshotError, StoreTooNew
 
 SCHEMA = 1
 
@@ -90,9 +90,35 @@ def body_of(place: Place, checkpoints: Collection[str], writes: Collection[str])
 def parsed(record: Record) -> Any:
     """A record's body as plain data. Raises `SnapshotError`, `StoreTooNew`."""
     body = parse(record.body)
-    if body["v"] > SCHEMA:
-        raise StoreTooNew(f"a stored thread has schema {body['v']}, this version reads up to {SCHEMA}; upgrade")
+    version = body.get("v") if isinstance(body, dict) else None
+    if type(version) is int and version > SCHEMA:
+        raise StoreTooNew(f"a stored thread has schema {version}, this version reads up to {SCHEMA}; upgrade")
+    if version != SCHEMA or not _is_thread(body):
+        raise SnapshotError("a stored thread is not readable: it has not the shape of one")
     return body
+
+
+def _is_thread(body: dict[str, Any]) -> bool:
+    checkpoints, writes = body.get("checkpoints"), body.get("writes")
+    return (
+        _texts(body, "thread", "ns")
+        and isinstance(checkpoints, list)
+        and isinstance(writes, list)
+        and all(_texts(each, "id", "parent") and {"checkpoint", "metadata"} <= each.keys() for each in checkpoints)
+        and all(_texts(each, "of", "task", "path") and _is_items(each.get("items")) for each in writes)
+    )
+
+
+def _texts(found: Json, *fields: str) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(field), str) for field in fields)
+
+
+def _is_items(items: Json) -> bool:
+    """Writes are triples of index, channel and value."""
+    return isinstance(items, list) and all(
+        isinstance(item, list) and len(item) == 3 and type(item[0]) is int and isinstance(item[1], str)
+        for item in items
+    )
 
 
 def lay(found: Found, written: Json) -> None:

@@ -284,7 +284,7 @@ class GovernorSaver(BaseCheckpointSaver[int]):
                     return matching
                 if conf.get("checkpoint_id") not in (None, found.id) or (end and found.id >= end):
                     continue
-                metadata = self.values.load(found.metadata)
+                metadata = self._mapping(found.metadata)
                 if all(metadata.get(key) == value for key, value in wanted.items()):
                     matching.append(found)
         return matching
@@ -293,11 +293,17 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         ordered = sorted(found.writes.items(), key=lambda item: (item[1][0], *item[0]))
         return CheckpointTuple(
             config=_config(found.place, found.id),
-            checkpoint=self.values.load(found.checkpoint),
-            metadata=self.values.load(found.metadata),
+            checkpoint=cast(Checkpoint, self._mapping(found.checkpoint)),
+            metadata=cast(CheckpointMetadata, self._mapping(found.metadata)),
             parent_config=_config(found.place, found.parent) if found.parent else None,
             pending_writes=[(task, channel, self.values.load(value)) for (task, _), (_, channel, value) in ordered],
         )
+
+    def _mapping(self, stored: Json) -> dict[str, Any]:
+        value = self.values.load(stored)
+        if not isinstance(value, dict):
+            raise SnapshotError("a stored checkpoint is not readable: it has not the shape of one")
+        return value
 
     # -- remove and copy --------------------------------------------------------------------------------------------
 

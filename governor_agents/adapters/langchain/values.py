@@ -98,7 +98,8 @@ class Values:
         try:
             return self._value(plain)
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
-            raise SnapshotError(f"a stored value is not readable: {type(error).__name__}: {error}") from None
+            told = " ".join(str(error).split())[:300]  # pydantic tells a story
+            raise SnapshotError(f"a stored value is not readable: {type(error).__name__}: {told}") from None
 
     def loads(self, stored: str | bytes) -> Any:
         """The value of JSON text. Raises `SnapshotError`."""

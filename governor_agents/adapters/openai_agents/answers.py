@@ -13,6 +13,7 @@ from openai.types.responses import Response, ResponseCompletedEvent, ResponseOut
 from pydantic import BaseModel, TypeAdapter
 
 from governor_agents.core.calls import sha256, thaw
+from governor_agents.errors import SnapshotError
 
 _ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
 
@@ -68,16 +69,19 @@ def dump(answer: ModelResponse) -> str:
 
 
 def load(content: str) -> ModelResponse:
-    """The answer again, of the SDK's own types and no others. Raises for anything else."""
+    """The answer again, of the SDK's own types and no others. Raises `SnapshotError` for anything else."""
     found = thaw(content)
-    answer = ModelResponse(
-        output=[],
-        usage=deserialize_usage(found["usage"]),
-        response_id=found["response_id"],
-        request_id=found["request_id"],
-        raw_usage=found["raw_usage"],
-    )
-    answer.output = [_ITEM.validate_python(item) if typed else item for typed, item in found["output"]]
+    try:
+        answer = ModelResponse(
+            output=[],
+            usage=deserialize_usage(found["usage"]),
+            response_id=found["response_id"],
+            request_id=found["request_id"],
+            raw_usage=found["raw_usage"],
+        )
+        answer.output = [_ITEM.validate_python(item) if typed else item for typed, item in found["output"]]
+    except Exception as error:  # whatever the SDK meets in what was not its own
+        raise SnapshotError(f"a recorded answer of a model is not readable: {type(error).__name__}") from None
     return answer
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from agents import FunctionTool, ItemHelpers
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.records import CallState
-from governor_agents.errors import ArgumentsError
+from governor_agents.errors import ArgumentsError, SnapshotError
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -57,10 +57,14 @@ def dump(tool: FunctionTool, value: Any) -> bytes:
 
 
 def load(tool: FunctionTool, data: bytes) -> Any:
-    """The recorded value, in the form that makes the SDK tell the model the same again."""
+    """The recorded value, in the form that makes the SDK tell the model the same again. Raises `SnapshotError`."""
     value = thaw(data)
     typed: TypeAdapter[Any] | None = getattr(tool, "_output_type_adapter", None)
-    return value if typed is None or isinstance(value, str) else typed.validate_python(value)
+    try:
+        return value if typed is None or isinstance(value, str) else typed.validate_python(value)
+    except ValidationError as error:
+        count = error.error_count()
+        raise SnapshotError(f"a recorded result of {tool.name} is not of its type: {count} errors") from None
 
 
 def plain(value: Any) -> Json:

@@ -43,13 +43,15 @@ async def unpack(agent: Agent[Any], snapshot: bytes) -> tuple[State, frozenset[s
     Raises `SnapshotError` when the SDK cannot read it, or the agent is no longer the one that paused.
     """
     try:
-        data = json.loads(snapshot)
+        data = json.loads(snapshot.decode())
         begun = frozenset(_begun(data))
         state = await RunState.from_json(agent, data, strict_context=True)
+        for item in state.get_interruptions():
+            tool_call(item)
+    except SnapshotError:
+        raise
     except Exception as error:
         raise SnapshotError(f"the snapshot cannot be resumed by agent {agent.name!r}: {_line(error)}") from error
-    for item in state.get_interruptions():
-        tool_call(item)
     return state, begun
 
 
