@@ -148,7 +148,7 @@ class Driver:
         def step(run: Run, now: float) -> Change:
             if claim.halted:
                 return halting.park(run, now, owner=claim.owner, fence=claim.fence, scope=claim.halted)
-            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence, delay=_delay(run))
+            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence, delay=backoff(run))
 
         try:
             return (await self._runs.change(claim.run, step, fresh=False)).run
@@ -179,7 +179,7 @@ class Driver:
             await self._loop.bridge(self._end_failed(claim, told))
             raise error
         run = await self._loop.bridge(self._runs.get(claim.run))
-        return await self._loop.bridge(self._give_back(claim, told, _delay(run)))
+        return await self._loop.bridge(self._give_back(claim, told, backoff(run)))
 
     async def _park(self, claim: Claim, why: str, detail: str) -> Run:
         change = await self._runs.change(
@@ -196,7 +196,7 @@ class Driver:
             )
 
 
-def _delay(run: Run) -> float:
+def backoff(run: Run) -> float:
     """Seconds until a run is tried again that came to nothing: at once, then longer each time."""
     return float(min(MAX_DELAY, 2.0 ** max(run.attempts - 1, 0) - 1.0))
 

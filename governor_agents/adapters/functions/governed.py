@@ -16,9 +16,10 @@ from governor_agents.adapters.functions.arguments import Parameters
 from governor_agents.claims import Claim, held, pass_time
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
-from governor_agents.core.records import Call, CallState, Run, RunState, approval_id, evolve
+from governor_agents.core.records import Call, CallState, Change, Run, RunState, approval_id, evolve
 from governor_agents.core.settling import HALT
 from governor_agents.core.verdicts import Verdict
+from governor_agents.driver import backoff
 from governor_agents.errors import (
     ArgumentsError,
     CallCancelled,
@@ -31,6 +32,9 @@ from governor_agents.errors import (
     ConfigError,
     Fenced,
     GovernorError,
+    IllegalTransition,
+    OutcomeUnknown,
+    RunBlocked,
     WouldBlock,
 )
 from governor_agents.guard import Ran
@@ -260,15 +264,23 @@ class Governed:
         async def invoke(args: bytes) -> Any:
             return await self._apply(instance, args)
 
-        with held(claim):
-            return await self.governor.guard.run(claim, self._again(run, call), self.tool, invoke, dump=_dump)
+        try:
+            with held(claim):
+                return await self.governor.guard.run(claim, self._again(run, call), self.tool, invoke, dump=_dump)
+        except (OutcomeUnknown, RunBlocked):  # a doubt: the run rests now, not only when its lease is over
+            await self._give_up(run)
+            raise
 
     def _guarded_sync(self, run: Run, instance: Any) -> Ran:
         claim, call = Claim.on(run), run.calls[-1]
-        with held(claim):
-            return self.governor.guard.run_sync(
-                claim, self._again(run, call), self.tool, lambda args: self._apply(instance, args), dump=_dump
-            )
+        try:
+            with held(claim):
+                return self.governor.guard.run_sync(
+                    claim, self._again(run, call), self.tool, lambda args: self._apply(instance, args), dump=_dump
+                )
+        except (OutcomeUnknown, RunBlocked):
+            self.governor.caller_loop.call(self._give_up(run))
+            raise
 
     def _run_sync(self, run: Run, instance: Any) -> Any:
         ran = self._guarded_sync(run, instance)
@@ -285,12 +297,14 @@ class Governed:
         return evolve(again, schema_sha256=self.tool.schema_sha256)
 
     async def _give_up(self, run: Run) -> None:
+        """Let go of a claim under which the function did not come to an end; nothing when it is over already."""
         claim = Claim.on(run)
-        await self.governor.loop.bridge(
-            self.governor.runs.change(
-                run.id, lambda run, now: driving.abandon(run, now, owner=claim.owner, fence=claim.fence)
-            )
-        )
+
+        def step(run: Run, now: float) -> Change:
+            return driving.abandon(run, now, owner=claim.owner, fence=claim.fence, delay=backoff(run))
+
+        with contextlib.suppress(Fenced, IllegalTransition):
+            await self.governor.loop.bridge(self.governor.runs.change(run.id, step))
 
     def _tell(self, ran: Ran) -> Any:
         if ran.how == "value" or ran.state in (CallState.ANSWERED, CallState.SUCCEEDED):
