@@ -36,7 +36,7 @@ from governor_agents.core.records import (
 )
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
-from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, UnknownAgent
+from governor_agents.errors import ConfigError, DeadlinePassed, Fenced, IllegalTransition, NotFound, UnknownAgent
 from governor_agents.guard import Guard
 from governor_agents.halts import Halt, Halts
 from governor_agents.keys import Keys, chosen
@@ -429,24 +429,26 @@ class Governor:
             edited, verdict = bound(edited, tool, self.policies.evaluate(edited, tool))
         stamp = nonce()
         person = person_id(by)
-        change = await self.loop.bridge(
-            self.runs.change(
-                approval.run.id,
-                lambda run, now: decisions.decide(
-                    run,
-                    call.n,
-                    decision,
-                    by=person,
-                    now=now,
-                    digest=call.digest if digest is None else digest,
-                    channel=channel,
-                    verdict=verdict,
-                    nonce=stamp,
-                    operands=edited.operands,
-                ),
-                fresh=False,
+
+        def step(run: Run, now: float) -> Change:
+            return decisions.decide(
+                run,
+                call.n,
+                decision,
+                by=person,
+                now=now,
+                digest=call.digest if digest is None else digest,
+                channel=channel,
+                verdict=verdict,
+                nonce=stamp,
+                operands=edited.operands,
             )
-        )
+
+        try:
+            change = await self.loop.bridge(self.runs.change(approval.run.id, step, fresh=False))
+        except DeadlinePassed:  # what was told must hold, also when a clock is set back
+            await self.loop.bridge(self.runs.change(approval.run.id, decisions.pass_deadlines))
+            raise
         return change.run
 
     async def cancel(self, id: str, *, by: str, reason: str = "", superseded: bool = False) -> Run:

@@ -5,7 +5,7 @@ failing. All statements stand in ``sqlite.sql``; they run on one thread that sha
 
 **Time.** The file keeps the highest time it was ever written at, and every time is read against it: by all processes,
 after any restart, whatever their clocks say. (A time that was told, but that nothing was written after, is forgotten
-when its process is killed.)
+when its process is killed.) While the machine's clock is behind that, the store's goes on at half its pace.
 
 **Fork.** Open the store after a fork, never before: SQLite connections and threads do not survive it. A store object
 that finds itself in another process refuses to work.
@@ -60,7 +60,7 @@ class SQLiteStore:
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         self._place = Place.of(url)
         self.url = self._place.url
-        self._time = StoreTime(clock)
+        self._time = StoreTime(clock, time.monotonic) if clock is time.time else StoreTime(clock)
         self._gate = asyncio.Lock()
         self._thread: DatabaseThread | None = None
         self._reader: sqlite3.Connection | None = None

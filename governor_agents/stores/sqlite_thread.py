@@ -54,18 +54,27 @@ class _Outcome(NamedTuple):
 
 
 class StoreTime:
-    """The store's clock: this machine's, but never below the database's floor or an earlier answer."""
+    """The store's clock: this machine's, but never below the database's floor or an earlier answer.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    A machine's clock that was set back must not stop the store's: leases and deadlines would not end until it has
+    caught up. Until then the store's clock goes on at half the pace of ``steady``, which nobody can set.
+    """
+
+    def __init__(self, clock: Callable[[], float], steady: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
+        self._steady = steady
         self._highest = 0.0
+        self._seen = steady()
         self._lock = threading.Lock()  # the loop and the thread both ask
 
     def tick(self, connection: sqlite3.Connection) -> float:
         """The time now, by this connection's view of the floor."""
         ((floor,),) = connection.execute(SQL["floor"]).fetchall()
         with self._lock:
-            self._highest = max(self._highest, floor, self._clock())
+            steady = self._steady()
+            slowly = self._highest + (steady - self._seen) / 2
+            self._seen = steady
+            self._highest = max(floor, slowly, self._clock())
             return self._highest
 
     @property

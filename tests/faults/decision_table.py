@@ -54,7 +54,8 @@ HEAD = """\
 # Decisions
 
 What becomes of a decision, by what happened before. The first decision wins; whoever comes later is told who decided, what
-and when. A decision that does not count changes nothing. `counts` is followed by the call's state from then on; the other
+and when. A decision that does not count changes nothing, but that a deadline which has passed is written down: what one
+person was told holds for all, whatever a clock says later. `counts` is followed by the call's state from then on; the other
 words are the codes of the errors that `Governor.decide` raises; `same answer` raises nothing and writes nothing. An edit is
 asked of the policies again and may be refused by them (`edit_refused`); where it does not meet all stages, the call goes on
 waiting under its new bytes.

@@ -20,6 +20,7 @@ from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.stores import sqlite as sqlite_store
 from governor_agents.stores import sqlite_thread
 from governor_agents.stores.sqlite import SQLiteStore
+from governor_agents.stores.sqlite_thread import StoreTime
 from governor_agents.testing import MovableClock
 
 RECORD = Record("run", "t", "r", b"body")
@@ -372,6 +373,24 @@ async def test_time_is_shared_with_processes_whose_clocks_are_wrong(make: Maker)
     assert await one.now() == ahead()
     assert [each.id for each in await one.due("run", "t")] == ["r"]
     assert (await one.swap(replace(RECORD, v=1), op="b", not_after=right() + 10)).late
+
+
+async def test_time_goes_on_while_the_clock_is_behind(store: SQLiteStore) -> None:
+    """A clock that is set back by an hour: leases still end, at half the pace, and it catches up."""
+    clock, steady = MovableClock(), MovableClock(0.0)
+    time = StoreTime(clock, steady)
+    assert store._reader is not None
+    begun = time.tick(store._reader)
+    clock.move(-3600)
+    for seconds in (0, 10, 20):
+        steady.move(10 if seconds else 0)
+        assert time.tick(store._reader) == begun + seconds / 2
+    clock.move(3700)
+    steady.move(3700)
+    assert time.tick(store._reader) == begun + 10 + 1850
+    clock.move(3600)
+    steady.move(3600)
+    assert time.tick(store._reader) == clock()
 
 
 async def test_late_stays_late_over_a_restart(make: Maker) -> None:
