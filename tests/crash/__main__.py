@@ -77,8 +77,6 @@ def say(report: Report, end: str = "") -> int:
         print(file=sys.stderr)
     for sentence in report.wrong:
         print(sentence, file=sys.stderr)
-    if report.parked:
-        print(f"parked without a doubt: {report.parked}", file=sys.stderr)
     print(report.line() + end)
     return int(report.bad)
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from governor_agents import Decision
-from governor_agents.core import decisions, driving, execution, telling
+from governor_agents.core import decisions, doubts, driving, execution, telling
 from governor_agents.core.records import Call, CallState, Change, Run, evolve
 from governor_agents.core.settling import UNKNOWN, block
 from governor_agents.core.telling import call_event
 from governor_agents.guard import Guard
+from governor_agents.responses import Responses
 from governor_agents.runs import Runs
 from governor_agents.stores.sqlite import SQLiteStore
 
@@ -148,6 +149,40 @@ def _rejection_ignored() -> None:
     decisions.decide = decide
 
 
+def _responses_forgotten() -> None:
+    """What a model answered before a crash is not given back: it is asked again."""
+    sound = Responses.__init__
+
+    def init(self: Responses, kept: Any = ()) -> None:
+        sound(self)
+
+    Responses.__init__ = init  # type: ignore[method-assign]
+
+
+def _probe_not_asked() -> None:
+    """What a probe could tell is put before people."""
+    sound = doubts.probed
+
+    def probed(*args: Any, **settings: Any) -> Change:
+        return sound(*args, **{**settings, "happened": None, "result": None})
+
+    doubts.probed = probed
+
+
+def _doubt_runs_again() -> None:
+    """Whatever an operator answers, the old call may run again."""
+    sound = doubts.resolve
+
+    def resolve(run: Run, n: int, now: float, **settings: Any) -> Change:
+        change = sound(run, n, now, **{**settings, "how": "abandon"})
+        call = change.run.call(n)
+        assert call is not None
+        back = evolve(call, state=CallState.APPROVED, told="")
+        return evolve(change, run=change.run.with_call(back))
+
+    doubts.resolve = resolve
+
+
 def _last_write_wins() -> None:
     """A write that lost is made all the same, over whatever stands."""
     sound = SQLiteStore.swap
@@ -194,6 +229,11 @@ BROKEN = {
         _edit_ignored, _kills("openai.edit/none/call.edited:after@1 langchain.edit/none/run.claimed:before@1"), "altered"
     ),
     "rejection-ignored": Broken(_rejection_ignored, _kills("functions.reject/none/call.approved:after@1"), "altered"),
+    "responses-forgotten": Broken(_responses_forgotten, _kills("openai.allowed/none/call.succeeded:after@1"), "double"),
+    "probe-not-asked": Broken(
+        _probe_not_asked, _kills("langchain.gated/reconcilable/tool:after@1 functions.left/reconcilable/tool:after@1"), "outside"
+    ),
+    "doubt-runs-again": Broken(_doubt_runs_again, _kills("openai.gated/none/tool:after@1"), "double"),
     "last-write-wins": Broken(
         _last_write_wins, _kills("functions.stall/none/call.succeeded:after@1 openai.stall/none/call.succeeded:after@1"), "lost"
     ),

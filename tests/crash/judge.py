@@ -1,7 +1,7 @@
 """What came of a case, judged from the ledger and the record. Pure: facts in, findings out.
 
-* ``lost``: an order that was approved, or allowed, neither ran nor stands where an operator sees it; a run that never
-  comes to rest; an audit trail with a hole.
+* ``lost``: an order that was approved, or allowed, never ran and no operator was asked what to do; a run that does not
+  come to its end, although people decided and every doubt was answered; an audit trail with a hole.
 * ``double``: an order's effect more than once, unless the tool is idempotent and all of them bear the same key.
 * ``outside``: UNKNOWN although the call had no durable intent without a result when a process died, or although the
   tool is idempotent or its probe could tell; or a loop that went on without a durable result.
@@ -41,6 +41,16 @@ class Facts:
         """Everything that ran."""
         return [Effect(**line) for line in only(self.lines, "effect")]
 
+    @property
+    def abandoned(self) -> set[str]:
+        """The orders that an operator gave up."""
+        return {doubt["order"] for doubt in only(self.lines, "doubt") if doubt["how"] == "abandon"}
+
+    @property
+    def wanted(self) -> list[dict[str, Any] | None]:
+        """The arguments of every order, None for those that were rejected."""
+        return [args for _, args in self.scene.orders.values()]
+
     def calls_for(self, order: str) -> list[Call]:
         """The calls made for an order, in the order of the journal."""
         return [call for calls in self.calls.values() for call in calls if _order(call) == order]
@@ -48,14 +58,13 @@ class Facts:
 
 @dataclass
 class Findings:
-    """Sentences by kind; ``unknown`` counts the calls in doubt, ``parked`` says why runs stand that hold no doubt."""
+    """Sentences by kind; ``unknown`` counts the calls that an operator was asked about."""
 
     lost: list[str] = field(default_factory=list)
     double: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     unknown: int = 0
-    parked: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -72,28 +81,20 @@ def judge(facts: Facts, restless: str = "") -> Findings:
     for order, (tool, args) in facts.scene.orders.items():
         effects = [effect for effect in facts.effects if effect.order == order]
         _judge_effects(facts, order, effects, args, found)
-        _judge_call(facts, order, tool, bool(effects), args, found)
+        _judge_end(facts, order, tool, bool(effects), args, found)
+    _judge_doubts(facts, found)
     _judge_deaths(facts, found)
     return found
 
 
 def _judge_run(facts: Facts, run: Run, found: Findings) -> None:
-    doubts = [call for call in facts.calls[run.id] if call.state is CallState.UNKNOWN]
-    found.unknown += len(doubts)
     if run.id in facts.broken_chains:
         found.lost.append("the audit trail is broken")
-    if doubts:
-        if run.state is not RunState.BLOCKED:
-            found.lost.append(f"a call is in doubt and the run is {run.status}: no operator looks there")
-    elif run.state is RunState.BLOCKED and run.blocked == "replay":
-        found.parked.append(run.blocked_detail)
-    elif run.state is not RunState.COMPLETED and not _told(facts, run):
+    told = facts.scene.kind == "functions" and run.state is RunState.FAILED  # its caller is told: it must not run
+    if run.state is not RunState.COMPLETED and not (told and (facts.abandoned or None in facts.wanted)):
         found.lost.append(f"the run is {run.status}: {run.blocked} {run.blocked_detail} {run.error}".strip())
-
-
-def _told(facts: Facts, run: Run) -> bool:
-    """A governed function that was rejected ends as FAILED: its caller is told."""
-    return facts.scene.kind == "functions" and run.state is RunState.FAILED and "reject" in facts.scene.answers.values()
+    for refused in only(facts.lines, "refused"):
+        found.lost.append(f"nobody could answer the doubt about call {refused['n']}: {refused['why']}")
 
 
 def _judge_effects(
@@ -125,35 +126,38 @@ def _uncovered(facts: Facts, effect: Effect, args: Mapping[str, Any] | None) -> 
     return "no call of the record has that key and those bytes"
 
 
-def _judge_call(
-    facts: Facts, order: str, tool: str, ran: bool, args: Mapping[str, Any] | None, found: Findings
-) -> None:
+def _judge_end(facts: Facts, order: str, tool: str, ran: bool, args: Mapping[str, Any] | None, found: Findings) -> None:
+    """What an order came to in the record, against what people wanted and what really happened."""
     calls = facts.calls_for(order)
-    last = calls[-1] if calls else None
-    blocked = any(run.state is RunState.BLOCKED for run in facts.runs)
+    stands = calls[-1].state if calls else None
     if args is None:
-        if last is None or last.state is not CallState.REJECTED:
-            found.lost.append(f"order {order} was to be rejected and is {last.state if last else 'gone'}")
-        return
-    if last is not None and last.state is CallState.UNKNOWN:
-        _judge_doubt(facts, order, last, ran, found)
-    elif ran and (last is None or last.state is not CallState.SUCCEEDED) and not blocked:
-        found.lost.append(f"order {order} ran and is {last.state if last else 'gone'}")
-    elif not ran and not blocked:
-        found.lost.append(f"{tool} {order} never ran and is {last.state if last else 'gone'}; nobody sees it")
+        if stands is not CallState.REJECTED:
+            found.lost.append(f"order {order} was to be rejected and is {stands}")
+    elif order in facts.abandoned:
+        if stands is not CallState.FAILED:
+            found.lost.append(f"order {order} was abandoned and is {stands}")
+    elif not ran:
+        found.lost.append(f"{tool} {order} never ran and is {stands}; nobody was asked about it")
+    elif stands is not CallState.SUCCEEDED:
+        found.lost.append(f"order {order} ran and is {stands}")
 
 
-def _judge_doubt(facts: Facts, order: str, call: Call, ran: bool, found: Findings) -> None:
-    deaths = only(facts.lines, "death")
-    states = [one["state"] for death in deaths for one in death["calls"] if one["n"] == call.n]
-    if not any(state in (WINDOW if facts.scene.stalls else WINDOW[:1]) for state in states):
-        found.outside.append(
-            f"order {order} is in doubt; when a process died it was {' and '.join(states) or 'nothing'}"
-        )
-    if facts.retry == "idempotent":
-        found.outside.append(f"order {order} is in doubt although its tool is idempotent")
-    if facts.retry == "reconcilable" and ran:
-        found.outside.append(f"order {order} is in doubt although its probe can tell that it happened")
+def _judge_doubts(facts: Facts, found: Findings) -> None:
+    """Doubt is for calls between intent and result, of tools that neither can be repeated nor asked about."""
+    deaths = [one for death in only(facts.lines, "death") for one in death["calls"]]
+    window = WINDOW if facts.scene.stalls else WINDOW[:1]
+    seen = {(doubt["run"], doubt["n"]): doubt for doubt in only(facts.lines, "doubt")}
+    found.unknown = len(seen)
+    for (run, n), doubt in seen.items():
+        states = [one["state"] for one in deaths if (one["run"], one["n"]) == (run, n)]
+        why = []
+        if not any(state in window for state in states):
+            why.append(f"when a process died it was {' and '.join(states) or 'nothing'}")
+        if facts.retry == "idempotent":
+            why.append("its tool is idempotent")
+        if facts.retry == "reconcilable" and doubt["ran"]:
+            why.append("its probe could tell that it happened")
+        found.outside += [f"order {doubt['order']} was in doubt although {reason}" for reason in why]
 
 
 def _judge_deaths(facts: Facts, found: Findings) -> None:

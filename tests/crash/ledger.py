@@ -54,6 +54,10 @@ class Ledger:
         """All lines of one kind."""
         return only(self.lines(), kind)
 
+    def effects(self) -> list[Effect]:
+        """Everything that ran."""
+        return [Effect(**line) for line in self.read("effect")]
+
 
 def only(lines: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
     """The lines of one kind, without saying so on each."""

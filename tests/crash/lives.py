@@ -1,7 +1,8 @@
 """One life of a scene: a process that plays whatever is still to be played, until nothing is left to do or it is killed.
 
 The first life begins the request; every later one is a fresh process that knows nothing but the store. In each life the
-same parts work side by side: the caller, a worker, and people who decide only what they were told of. Where the store
+same parts work side by side: the caller, a worker, people who decide only what they were told of, and an operator who
+answers doubts. Where the store
 takes a clock, time is moved to what is due next instead of waited for.
 """
 
@@ -19,15 +20,15 @@ from typing import Any
 from governor_agents import Approval, Governor, Run, Worker, crash
 from governor_agents.core import driving
 from governor_agents.core.calls import Retry, thaw
-from governor_agents.core.records import CallState, RunState
+from governor_agents.core.records import Answer, CallState, RunState
 from governor_agents.core.settling import due
-from governor_agents.errors import GovernorError
+from governor_agents.errors import GovernorError, ResolutionRefused, TooEarly
 from governor_agents.stores import open_store
 from governor_agents.testing import MovableClock
 from governor_agents.worker import steps
 from tests.crash import broken, judge
 from tests.crash.ledger import Ledger
-from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, effective, policies
+from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, policies
 from tests.stores import clocked
 
 LEASE = 30.0
@@ -96,9 +97,8 @@ class Life:
         self.ledger = Ledger(Path(case.folder) / "ledger")
         self.time = Time(case.url)
         stalls = self.scene.stalls and case.life == 0
-        self.retry = effective(case.retry)
         self.governor = self._governor()
-        self.function = build(self.governor, self.scene, self.ledger, self.retry, self.stall if stalls else None)
+        self.function = build(self.governor, self.scene, self.ledger, case.retry, self.stall if stalls else None)
         self._decided: set[str] = set()
 
     def _governor(self) -> Governor:
@@ -107,7 +107,7 @@ class Life:
         if self.time.clock is None:
             steps.TAKEN = REAL
         return Governor(
-            policies(self.retry),
+            policies(self.case.retry),
             store=open_store(self.case.url, **options),
             secret=b"secret",
             lease=lease,
@@ -123,7 +123,7 @@ class Life:
         self.look_at_the_dead(runs)
         caller = await self.begin() if not runs else None
         for _ in range(ROUNDS):
-            did = await Worker(self.governor).run(once=True) + await self.decide()
+            did = await Worker(self.governor).run(once=True) + await self.decide() + await self.answer()
             if caller is not None and not (await self.runs())[0].having(CallState.PENDING):
                 with contextlib.suppress(GovernorError):  # the record says what became of it
                     await caller
@@ -164,6 +164,24 @@ class Life:
             if approval.call.state is CallState.PENDING:
                 decision = self.scene.decision(approval.arguments["order"])
                 await self.governor.decide(approval.id, decision, by=BOSS, digest=told["digest"])
+                made += 1
+        return made
+
+    async def answer(self) -> int:
+        """An operator settles what is in doubt by what the ledger says; how many answers, or waits for one, there were."""
+        made = 0
+        for run in await self.runs():
+            for call in run.having(CallState.UNKNOWN):
+                ran = any(effect.key == call.idem_key for effect in self.ledger.effects())
+                how: Answer = "abandon" if self.scene.abandons else "happened" if ran else "did-not-happen"
+                self.ledger.note("doubt", run=run.id, n=call.n, how=how, ran=ran, order=thaw(call.args)["order"])  # type: ignore[call-overload,index]
+                try:
+                    await self.governor.resolve(run.id, call.n, how, by="ops@example.com", evidence="the ledger")
+                except TooEarly as early:
+                    await self.time.until(self.governor, early.until)
+                except ResolutionRefused as refused:
+                    self.ledger.note("refused", run=run.id, n=call.n, why=str(refused))
+                    continue
                 made += 1
         return made
 
@@ -220,7 +238,7 @@ class Life:
         governor, runs = self.governor, await self.runs()
         calls = {run.id: await governor.calls(run.id) for run in runs}
         broken_chains = [run.id for run in runs if await _broken_chain(governor, run)]
-        return judge.Facts(self.scene, self.retry, self.ledger.lines(), runs, calls, broken_chains)
+        return judge.Facts(self.scene, self.case.retry, self.ledger.lines(), runs, calls, broken_chains)
 
 
 async def _broken_chain(governor: Governor, run: Run) -> bool:

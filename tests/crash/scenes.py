@@ -19,6 +19,8 @@ from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
 from governor_agents.core.calls import Retry, Tool
 from governor_agents.core.verdicts import Stage
 from governor_agents.guard import idempotency_key
+from governor_agents.policies.asks import Defaults
+from governor_agents.probes import Reconciled
 from tests.crash.ledger import Ledger
 from tests.crash.models import LangChainModel, OpenAIModel, Turn
 
@@ -28,8 +30,6 @@ BOSS = "boss@example.com"
 AGENT = "clerk"
 CHANNEL = "desk"
 RETRIES: tuple[Retry, ...] = ("none", "idempotent", "reconcilable")
-PROBES = hasattr(Governor, "reconcile")
-"""Without a way to ask a probe, what could be reconciled is treated as what cannot be repeated."""
 
 Kind = Literal["openai", "langchain", "functions"]
 KINDS: tuple[Kind, ...] = ("openai", "langchain", "functions")
@@ -37,6 +37,8 @@ Answer = Literal["approve", "reject", "edit"]
 Stall = Callable[[], Awaitable[None]]
 
 EDITED = 7
+WRITES = ("pay", "book")
+IN_FLIGHT = 2.0
 
 
 def pay(order: str) -> tuple[str, dict[str, Any]]:
@@ -57,7 +59,8 @@ EXPERT = ("expert", {"input": "do it"})
 class Scene:
     """One script. ``begin``: the request is driven by its caller, queued for workers, or (functions) asked for and left.
 
-    ``stalls``: in the first life the tool outlives its lease while somebody else looks at the run.
+    ``stalls``: in the first life the tool outlives its lease while somebody else looks at the run. ``abandons``: the
+    operator gives up what is in doubt, instead of looking whether it happened.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Scene:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     begin: Literal["drive", "queue", "leave"] = "drive"
     stalls: bool = False
+    abandons: bool = False
 
     @property
     def orders(self) -> dict[str, tuple[str, dict[str, Any] | None]]:
@@ -97,7 +101,7 @@ def _agent_scenes(kind: Kind) -> list[Scene]:
         Scene(f"{kind}.allowed", kind, ([book("a")], [pay("b")], [book("c")])),
         Scene(f"{kind}.batch", kind, ([pay("a"), book("b"), pay("c"), LOOK],)),
         Scene(f"{kind}.nested", kind, ([EXPERT],), inner=([book("a")], [pay("b")])),
-        Scene(f"{kind}.edit", kind, ([pay("a")],), answers={"a": "edit"}),
+        Scene(f"{kind}.edit", kind, ([pay("a")],), answers={"a": "edit"}, abandons=True),
         Scene(f"{kind}.reject", kind, ([pay("a"), pay("b")],), answers={"a": "reject"}, begin="queue"),
         Scene(f"{kind}.stall", kind, ([pay("a")],), stalls=True),
     ]
@@ -110,7 +114,7 @@ SCENES = {
         *_agent_scenes("langchain"),
         Scene("functions.waiting", "functions", ([pay("a")],)),
         Scene("functions.left", "functions", ([pay("a")],), begin="leave"),
-        Scene("functions.edit", "functions", ([pay("a")],), answers={"a": "edit"}),
+        Scene("functions.edit", "functions", ([pay("a")],), answers={"a": "edit"}, abandons=True),
         Scene("functions.reject", "functions", ([pay("a")],), answers={"a": "reject"}),
         Scene("functions.stall", "functions", ([pay("a")],), begin="leave", stalls=True),
     )
@@ -138,15 +142,11 @@ class Rules:
         return {"pay": self.ASK, "book": Verdict("allow"), "expert": Verdict("allow")}.get(call.tool)
 
 
-def effective(retry: Retry) -> Retry:
-    """The retry class that tools are declared with."""
-    return retry if PROBES or retry != "reconcilable" else "none"
-
-
 def policies(retry: Retry) -> PolicySet:
     """The rules, and the retry class of what writes."""
-    tools = {name: Tool(name, retry=retry) for name in ("pay", "book")}
-    return PolicySet([Rules()], tools={**tools, "look": Tool("look", read_only=True)})
+    tools = {name: Tool(name, retry=retry, in_flight=IN_FLIGHT) for name in WRITES}
+    again = Defaults(approvers=BOSS, channels=CHANNEL, exclude_requester=False)  # for an allowed call that is in doubt
+    return PolicySet([Rules()], tools={**tools, "look": Tool("look", read_only=True)}, default=again)
 
 
 class Tools:
@@ -172,8 +172,15 @@ class Tools:
 
 
 def build(governor: Governor, scene: Scene, ledger: Ledger, retry: Retry, stall: Stall | None) -> Any:
-    """Register the scene's agent, or its function, which is given back."""
+    """Register the scene's agent, or its function, which is given back; and the probes of what writes."""
     tools = Tools(ledger, stall)
+
+    def found(call: ToolCall, key: str) -> Reconciled:
+        ran = any(effect.key == key for effect in ledger.effects())
+        return Reconciled.happened(said(call.tool, call.arguments)) if ran else Reconciled.did_not_happen()
+
+    for name in WRITES:
+        governor.reconcile(name)(found)
     if scene.kind == "functions":
         return _function(governor, scene, tools, retry)
     make = _openai if scene.kind == "openai" else _langchain
