@@ -64,6 +64,7 @@ class Gatherer:
         self._events = 0
         self._pinned: dict[tuple[str, str], int] = {}
         self._caught_up = 0
+        self._swept = 0
         self._looked: float | None = None
 
     def wrote(self, run: Run, v: int, events: int) -> None:
@@ -106,6 +107,7 @@ class Gatherer:
             try:
                 heads = await self._heads(wrote, state, now, look, whole)
                 if not heads and not full and now - state.at < QUIET:
+                    self._swept = minute(now) if look else self._swept
                     return None
                 made = await self._write(self._keys, heads, state, now, look or whole, whole)
             except BaseException:
@@ -135,7 +137,7 @@ class Gatherer:
         if whole:
             found |= {head.name: head async for head in self._of(listed(self._store, "run", self._tenant))}
         elif look:
-            for each in range(state.swept - BACK, minute(now) + 1):
+            for each in range(max(state.swept, self._swept) - BACK, minute(now) + 1):
                 records = listed(self._store, "run", self._tenant, {"changed": str(each)})
                 found |= {head.name: head async for head in self._of(records)}
         if whole or look:
@@ -146,9 +148,9 @@ class Gatherer:
     async def _catch_up(self, keys: Keys, state: State) -> None:
         """Remember what the last checkpoints have pinned, those of others too: they need not say it again."""
         before, self._caught_up = max(self._caught_up, state.number - NEAR), state.number
-        async for found in checkpoints_of(self._store, self._tenant, after=before):
-            if isinstance(found, Checkpoint) and found.said["heads"] <= _KEPT:
-                with contextlib.suppress(SnapshotError, ConfigError):  # whoever verifies hears of it
+        with contextlib.suppress(SnapshotError, ConfigError):  # whoever verifies hears of it
+            async for found in checkpoints_of(self._store, self._tenant, after=before):
+                if isinstance(found, Checkpoint) and found.said["heads"] <= _KEPT:
                     whole = await filled(self._store, self._tenant, found)
                     if not checkpoints.broken(whole, (keys.signing.public_key(),), self._tenant):
                         self._remember(whole.heads)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import Checkpoint, Series
 from governor_agents.audit.gather import Gatherer
-from governor_agents.audit.reading import checkpoints_of, events_of, filled, head_of, listed, state_of, streams
+from governor_agents.audit.reading import State, checkpoints_of, events_of, filled, head_of, listed, state_of, streams
 from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
 from governor_agents.audit.trail import Finding, Pin, Trail
 from governor_agents.core.ports import Record, Store, StoredEvent
@@ -128,19 +128,9 @@ class AuditLog:
 
     async def _pins(self, report: Report, published: Sequence[Published], public: Sequence[Ed25519PublicKey]) -> Names:
         """What all sound checkpoints say; whatever is wrong with the others goes into the report."""
-        state = await state_of(self._store, self._tenant)
-        if (state.number or published) and not public:
+        series = await self._series(report, public)
+        if (series.number or published) and not public:
             raise ConfigError("there are checkpoints, and no key to check them with: set GOVERNOR_KEYS or --public-key")
-        series = Series(public, self._tenant)
-        async for found in checkpoints_of(self._store, self._tenant):
-            try:
-                if isinstance(found, GovernorError):
-                    raise found
-                series.add(await filled(self._store, self._tenant, found))
-                report.checkpoints += 1
-            except (SnapshotError, ConfigError) as error:
-                series.unreadable(str(error))
-        series.end(state.number, state.last)
         pins = {name: [pin] for name, pin in series.pins.items()}
         for each in published:
             outside = Series(public, self._tenant, f"{each.name}: ")
@@ -152,6 +142,31 @@ class AuditLog:
             report.findings += outside.findings
         report.findings += series.findings
         return pins
+
+    async def _series(self, report: Report, public: Sequence[Ed25519PublicKey]) -> Series:
+        """The checkpoints in the store, those too that are made while they are read."""
+        series, state = Series(public, self._tenant), State()
+        for _ in range(STEADY):
+            try:
+                async for found in checkpoints_of(self._store, self._tenant, after=series.number):
+                    await self._add(series, found)
+                    report.checkpoints += 1
+                state = await state_of(self._store, self._tenant)
+            except SnapshotError as error:
+                series.unreadable(str(error))
+                return series
+            if state.number <= series.number:
+                break
+        series.end(state.number, state.last)
+        return series
+
+    async def _add(self, series: Series, found: Checkpoint | GovernorError) -> None:
+        try:
+            if isinstance(found, GovernorError):
+                raise found
+            series.add(await filled(self._store, self._tenant, found))
+        except (SnapshotError, ConfigError) as error:
+            series.unreadable(str(error))
 
     async def _look(self, report: Report, kind: str, id: str, pins: Names) -> None:
         """One trail; read again while it grows under our eyes."""

@@ -88,12 +88,15 @@ async def state_of(store: Store, tenant: str) -> State:
 
 
 async def checkpoints_of(store: Store, tenant: str, *, after: int = 0) -> AsyncIterator[Checkpoint | GovernorError]:
-    """The checkpoints in the store behind this number, without their pages; one that cannot be read as its error."""
+    """The checkpoints in the store behind this number, without their pages; what is none comes as its error.
+
+    Raises `SnapshotError` when the store itself refuses to give them.
+    """
     while page := await store.events("audit", tenant, CHECKPOINTS, after=after, limit=100):
         for event in page:
             try:
                 yield from_document(event.body, f"checkpoint {event.seq}", ())
-            except (ConfigError, SnapshotError) as error:
+            except ConfigError as error:
                 yield error
         after = page[-1].seq
 

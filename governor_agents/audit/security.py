@@ -169,7 +169,8 @@ class Refusals:
             head = Head("audit", id, 0, "", 0) if record is None else head_of(record)
             room = max(0, DAILY - head.seq)
             dated = [{**line, "stream": id, "at": now} for line in lines[:room]]
-            if dated and room <= len(lines):
+            full = room <= len(lines)
+            if dated and full:  # the last line says that no more will come
                 dated[-1] = {"what": "refused.full", "stream": id, "at": now}
             if not dated:
                 return len(lines)
@@ -177,7 +178,7 @@ class Refusals:
             fresh = Record("audit", self._tenant, id, freeze({"seq": seq, "chain": last}), v=head.v)
             write = self._store.swap if record is not None else self._store.insert
             if (await write(fresh, op=secrets.token_hex(8), events=events)).won:
-                return len(lines) - len(dated)
+                return len(lines) - len(dated) + full
         return len(lines)
 
     async def _remove_old(self, now: float) -> None:

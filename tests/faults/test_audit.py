@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from governor_agents import Governor
 from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import from_document, to_document
 from governor_agents.audit.log import AuditLog, Published, Report
@@ -27,7 +28,7 @@ from governor_agents.core.records import Run, RunState
 from governor_agents.keys import Keys
 from governor_agents.runs import Runs
 from governor_agents.stores import open_store
-from tests.faults.rows import ROWS, Row, SQLiteRows
+from tests.faults.rows import ROWS, Row, SQLiteRows, flipped
 from tests.stores import STORES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -36,6 +37,7 @@ PLACES = 100
 ROUNDS = 4
 RUNS = 8
 Events = list[tuple[int, bytes]]
+Place = tuple[Callable[[bytes], None], bytes]
 
 
 @dataclass(frozen=True)
@@ -325,3 +327,31 @@ async def test_a_store_that_was_put_back_whole_is_found_by_what_was_kept_elsewhe
         world.rows.put(record)
         world.rows.set_events(record.id, statements, kind="audit")
     assert (await world.verify()).findings == []
+
+
+@pytest.mark.parametrize("name", STORES)
+async def test_rows_that_cannot_be_opened_are_findings(name: str, tmp_path: Path) -> None:
+    """In a sealed store a broken seal anywhere is one line that names the place; the rest is still looked at."""
+    keys, url = Keys.generate(), STORES[name](tmp_path)
+    async with Governor(store=url, keys=keys) as governor:
+        pay = governor.govern(name="pay", approvers=["local:ann"])(lambda amount: amount)
+        one, other = [(await pay.ask(amount=at)).run for at in range(2)]
+        await governor.loop.bridge(governor.audit.checkpoints.make())
+    rows = ROWS[name](url)
+    [checkpoints], [row] = rows.rows("audit"), [row for row in rows.rows() if row.id == other]
+
+    def event(id: str, seq: int) -> Place:
+        return lambda body: rows.put_event(id, seq, body), dict(rows.events(id))[seq]
+
+    places: dict[str, Place] = {
+        one: event(one, 2),
+        other: (lambda body: rows.put(replace(row, body=body)), row.body),
+        "1": event(checkpoints.id, 1),
+        "2": (lambda body: rows.put(replace(checkpoints, body=body)), checkpoints.body),
+    }
+    for id, (write, body) in places.items():
+        write(flipped(body, len(body) // 2))
+        async with Governor(store=url, keys=keys) as governor:
+            report = await governor.loop.bridge(governor.audit.verify())
+        assert ([finding.id for finding in report.findings], report.trails) == ([id], 2)
+        write(body)
