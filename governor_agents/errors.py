@@ -7,10 +7,12 @@
     │   ├── PolicyFileError
     │   ├── KeyFileError
     │   ├── UnknownAgent
+    │   ├── WrongEnvironment
     │   ├── MissingExtra
     │   └── UngovernedTool
     ├── ArgumentsError             arguments that are not plain JSON
-    │   └── OperandError           a file named in them that cannot be hashed
+    │   ├── OperandError           a file named in them that cannot be hashed
+    │   └── CallIdReused           a call id that came back with other content
     ├── NotFound                   no such run or approval (for this tenant)
     ├── DecisionRefused            a decision that does not count
     │   ├── AlreadyDecided
@@ -43,7 +45,8 @@
     └── StoreError
         ├── StoreUnavailable
         ├── StoreTooNew
-        └── UnsafeStore
+        ├── UnsafeStore
+        └── ClockError             a clock that does not say a time
 
 The docstring of a class is its default message; ``code`` is stable and meant for scripts.
 """
@@ -89,6 +92,10 @@ class UnknownAgent(ConfigError):
     """No agent is registered under this name; register its factory with @governor.agent(NAME)."""
 
 
+class WrongEnvironment(ConfigError):
+    """The run belongs to another environment; what was approved there does not count here."""
+
+
 class MissingExtra(ConfigError):
     """An optional library is not installed."""
 
@@ -103,6 +110,10 @@ class ArgumentsError(GovernorError):
 
 class OperandError(ArgumentsError):
     """A file that the arguments name cannot be hashed."""
+
+
+class CallIdReused(ArgumentsError):
+    """A call came back under the id of another."""
 
 
 class NotFound(GovernorError):
@@ -255,3 +266,7 @@ class StoreTooNew(StoreError):
 
 class UnsafeStore(StoreError):
     """The store's settings could lose acknowledged decisions."""
+
+
+class ClockError(StoreError):
+    """The store's clock does not say a time."""

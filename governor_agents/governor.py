@@ -36,7 +36,15 @@ from governor_agents.core.records import (
 )
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
-from governor_agents.errors import ConfigError, DeadlinePassed, Fenced, IllegalTransition, NotFound, UnknownAgent
+from governor_agents.errors import (
+    ConfigError,
+    DeadlinePassed,
+    Fenced,
+    IllegalTransition,
+    NotFound,
+    UnknownAgent,
+    WrongEnvironment,
+)
 from governor_agents.guard import Guard
 from governor_agents.halts import Halt, Halts
 from governor_agents.keys import Keys, chosen
@@ -379,7 +387,7 @@ class Governor:
     async def claim(self, id: str) -> Run:
         """Take a run that is QUEUED or READY; look at the state of what comes back. Raises `Fenced`.
 
-        A run that a halt stops becomes BLOCKED instead.
+        Raises `WrongEnvironment`. A run that a halt stops becomes BLOCKED instead.
         """
         await self.open()
 
@@ -389,6 +397,8 @@ class Governor:
 
             def step(run: Run, now: float) -> Change:
                 nonlocal fence
+                if run.env != self.env:
+                    raise WrongEnvironment(f"run {id} was made in environment {run.env!r}; this one is {self.env!r}")
                 scope = halting.stops_run(scopes, run) if run.state in (RunState.QUEUED, RunState.READY) else ""
                 if scope:
                     return halting.keep_back(run, now, scope=scope)

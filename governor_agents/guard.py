@@ -33,7 +33,7 @@ from governor_agents.core.records import Call, CallState, Change, Result, Run, a
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
-from governor_agents.errors import ArgumentsError, Fenced, OutcomeUnknown, RunBlocked
+from governor_agents.errors import ArgumentsError, CallIdReused, Fenced, OutcomeUnknown, RunBlocked
 from governor_agents.halts import Halts
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound, standing
@@ -183,7 +183,7 @@ class Guard:
         its value, ``load`` the value again; ``shape`` makes of a probe's plain value and those bytes what ``invoke``
         would have given. ``chain`` is where the call was made, for a framework whose models' answers
         are recorded: they are durable before the tool starts. Raises what the tool raises; `Fenced`, `RunBlocked`,
-        `ArgumentsError`.
+        `CallIdReused`.
         """
         _go_on(claim)
         call, verdict = self._frozen(claim, call, tool)  # in the caller's thread: a policy may do as it likes
@@ -356,7 +356,7 @@ class Guard:
         if to_run and not binding.holds(run, known):  # the intent finds that too, and says so in the record
             return _Entry(n=known.n, known=known.as_tool_call(run))
         if _asked(known) != call.args or known.tool != call.tool:
-            raise ArgumentsError(f"the call id {call.call_id!r} of {known.tool} came back with other content")
+            raise CallIdReused(f"the call id {call.call_id!r} of {known.tool} came back with other content")
         if to_run:
             return _Entry(n=known.n, known=known.as_tool_call(run))
         if known.state is CallState.RECONCILING:

@@ -208,11 +208,11 @@ class Runs:
     async def events(self, id: str) -> list[dict[str, Any]]:
         """The whole audit trail of a run."""
         found: list[dict[str, Any]] = []
-        while True:
-            page = await self.store.events("run", self.tenant, id, after=len(found))
+        last = 0
+        while page := await self.store.events("run", self.tenant, id, after=last):
             found += chain.read(page)
-            if not page:
-                return found
+            last = page[-1].seq
+        return found
 
     async def blob(self, id: str) -> bytes:
         """Content by its digest, checked. Raises `SnapshotError` when it is missing or changed."""

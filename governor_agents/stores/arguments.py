@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from governor_agents.core.ports import INDEX_FIELDS, KINDS, Blob, Record, StoredEvent
+from governor_agents.errors import ClockError
 
 MAX_COUNT = 2**53
 """Counters stay within what every store counts exactly (one of them may count in doubles)."""
@@ -57,3 +58,11 @@ def check_count(amount: int, limit: int) -> None:
     """Raises `ValueError` for numbers that some store could not count exactly."""
     if max(abs(amount), abs(limit)) > MAX_COUNT:
         raise ValueError(f"counters count up to {MAX_COUNT}")
+
+
+def told(clock: Callable[[], float]) -> float:
+    """What a clock says, epoch seconds. Raises `ClockError` for what is no time, by which nothing would ever expire."""
+    now = clock()
+    if not math.isfinite(now):
+        raise ClockError(f"the clock says {now}")
+    return now

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from governor_agents.core.ports import OPS_KEPT, Blob, Record, StoredEvent, Swapped
 from governor_agents.errors import StoreError
-from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
+from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write, told
 
 _Key = tuple[str, str, str]
 
@@ -185,7 +185,7 @@ class MemoryStore:
         return self._data
 
     def _tick(self) -> float:
-        self._floor = max(self._floor, self._clock())
+        self._floor = max(self._floor, told(self._clock))
         return self._floor
 
     def _lost(self, data: _Data, current: Record, op: str) -> Swapped:

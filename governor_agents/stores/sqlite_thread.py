@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from governor_agents.errors import StoreError, StoreUnavailable
+from governor_agents.stores.arguments import told
 from governor_agents.stores.sqlite_file import SQL, Place, connect, failure, patiently
 
 POLL: Final = 0.035
@@ -74,7 +75,7 @@ class StoreTime:
             steady = self._steady()
             slowly = self._highest + (steady - self._seen) / 2
             self._seen = steady
-            self._highest = max(floor, slowly, self._clock())
+            self._highest = max(floor, slowly, told(self._clock))
             return self._highest
 
     @property

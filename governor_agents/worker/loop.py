@@ -172,15 +172,18 @@ class Worker:
         return asyncio.get_running_loop().time() < self._away.get(governor, 0.0)
 
     def _say_unknown(self, governor: Governor, run: Run) -> None:
-        """Say once of a run that waits for a worker which knows its agent."""
-        if run.state not in (RunState.QUEUED, RunState.READY) or run.single or run.agent in governor.agents:
+        """Say once of a run that waits for another worker: one that knows its agent, one of its environment."""
+        if run.state not in (RunState.QUEUED, RunState.READY) or run.id in self._said:
             return
-        if run.id not in self._said:
-            self._said.add(run.id)
+        if run.env != governor.env:
+            why = f"it was made in environment {run.env!r} and this is {governor.env!r}"
+        elif run.single or run.agent in governor.agents:
+            return
+        else:
             known = ", ".join(sorted(governor.agents)) or "none"
-            log.warning(
-                "run %s is %s, but no agent %r is registered here (known: %s)", run.id, run.state, run.agent, known
-            )
+            why = f"no agent {run.agent!r} is registered here (known: {known})"
+        self._said.add(run.id)
+        log.warning("run %s is %s, but %s", run.id, run.state, why)
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say once a minute what is wrong, not in a loop."""

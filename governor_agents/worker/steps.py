@@ -47,7 +47,7 @@ def mine(governor: Governor, run: Run, now: float) -> bool:
     """True when this process can drive the run on now."""
     if run.state not in (RunState.QUEUED, RunState.READY) or run.not_before > now:
         return False
-    if run.waiter and run.waiter.until > now:
+    if (run.waiter and run.waiter.until > now) or run.env != governor.env:
         return False
     if run.single:
         return governor.functions.knows(run)

@@ -27,6 +27,7 @@ from governor_agents.core.records import Call, CallState
 from governor_agents.errors import (
     ApprovalPending,
     ArgumentsError,
+    CallIdReused,
     ConfigError,
     GovernorError,
     RunBlocked,
@@ -262,7 +263,7 @@ class Gate:
         if known is None or run.by_call_id(known.call_id) is not None:
             return None
         if not _same(known, asked.call):
-            raise ArgumentsError(f"the call id {known.call_id!r} of {known.tool} came back with other content")
+            raise CallIdReused(f"the call id {known.call_id!r} of {known.tool} came back with other content")
         if known.state is CallState.SUCCEEDED and known.result is not None:
             data = known.result.data
             stored = await self.governor.runs.blob(known.result.blob) if data is None else data.encode()

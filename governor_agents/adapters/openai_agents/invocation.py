@@ -23,7 +23,7 @@ from governor_agents.adapters.openai_agents.stretch import Stretch, current_stre
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
 from governor_agents.core.records import Call, CallState
-from governor_agents.errors import ApprovalPending, ArgumentsError, OutcomeUnknown, RunBlocked
+from governor_agents.errors import ApprovalPending, ArgumentsError, CallIdReused, OutcomeUnknown, RunBlocked
 from governor_agents.guard import Ran, ToolFailed
 from governor_agents.operands import bound
 
@@ -140,7 +140,7 @@ class GovernedTool:
         except ArgumentsError as error:
             return self._say(ctx, f"Not run: {error}")
         if claim is not None and not stretch.is_first_of_its_id(call):
-            await stretch.stop(ArgumentsError(f"the model used the call id {call.call_id!r} for two different calls"))
+            await stretch.stop(CallIdReused(f"the model used the call id {call.call_id!r} for two different calls"))
         tool = self.governor.policies.tool(self.name)
         try:
             if claim is None:
