@@ -47,6 +47,7 @@ class Responses:
         self._heard: dict[Chain, dict[str, Read]] = {}
         self._next: dict[Chain, int] = {}
         self._entered: set[Chain] = {()}
+        self._done: set[Chain] = set()
         self.turn = asyncio.Lock()
         """Held around a write that carries responses, so that the tools beside it neither start nor write them too."""
 
@@ -119,10 +120,24 @@ class Responses:
         self._next[chain] = ordinal + 1
         self._held[chain, ordinal] = (Response(chain, ordinal, request, made.id, calls), made)
 
+    def leave(self, chain: Chain) -> None:
+        """The tool is done: what its loop was answered has led to what it gave."""
+        self._done.add(chain)
+
     def leading_to(self, chain: Chain) -> tuple[tuple[Response, ...], tuple[Blob, ...]]:
-        """What is held of this chain and those around it: all that led to a call there, and its contents."""
-        found = [(kept, made) for kept, made in list(self._held.values()) if chain[: len(kept.chain)] == kept.chain]
+        """What is held that led to a call in this chain, and its contents.
+
+        That is what was answered in the chain and in those around it, and in the tools inside them that are done; not
+        in a tool that still runs beside it.
+        """
+        found = [(kept, made) for kept, made in list(self._held.values()) if self._leads(kept.chain, chain)]
         return tuple(kept for kept, _ in found), tuple(made for _, made in found)
+
+    def _leads(self, answered: Chain, chain: Chain) -> bool:
+        shared = 0
+        while shared < min(len(answered), len(chain)) and answered[shared] == chain[shared]:
+            shared += 1
+        return shared == len(answered) or answered[: shared + 1] in self._done
 
     def stand(self, responses: Sequence[Response]) -> None:
         """These are durable now."""

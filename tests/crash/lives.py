@@ -91,9 +91,9 @@ class Desk:
 class Life:
     """A process' view of a case."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, scene: Scene | None = None) -> None:
         self.case = case
-        self.scene: Scene = SCENES[case.scene]
+        self.scene: Scene = scene or SCENES[case.scene]
         self.ledger = Ledger(Path(case.folder) / "ledger")
         self.time = Time(case.url)
         stalls = self.scene.stalls and case.life == 0

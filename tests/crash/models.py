@@ -15,7 +15,13 @@ from agents import Model, ModelResponse, Usage
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputText,
+)
 
 from governor_agents.crash import crash_point
 from tests.crash.ledger import Ledger
@@ -55,8 +61,13 @@ class OpenAIModel(Model):
         text = ResponseOutputText(type="output_text", text=DONE, annotations=[])
         return [ResponseOutputMessage(id="m", type="message", role="assistant", status="completed", content=[text])]
 
-    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        raise NotImplementedError
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        answer = await self.get_response(*args, **kwargs)
+        response = Response(
+            id="r", created_at=0, model="scripted", object="response", output=answer.output,
+            tool_choice="auto", tools=[], parallel_tool_calls=True,
+        )  # fmt: skip
+        yield ResponseCompletedEvent(type="response.completed", response=response, sequence_number=0)
 
 
 def _openai_call(name: str, arguments: dict[str, Any]) -> ResponseFunctionToolCall:

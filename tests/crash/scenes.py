@@ -221,7 +221,7 @@ def _openai(governor: Governor, scene: Scene, ledger: Ledger, tools: Tools) -> A
     own: list[Any] = [pay, book, look]
     if scene.inner:
         inner: Agent[Any] = Agent(name="Expert", model=OpenAIModel("inner", scene.inner, ledger), tools=own)
-        own = [inner.as_tool("expert", "Knows more.", run_config=RunConfig(tracing_disabled=True))]
+        own = [*own, inner.as_tool("expert", "Knows more.", run_config=RunConfig(tracing_disabled=True))]
     agent: Agent[Any] = Agent(name="Clerk", model=OpenAIModel("outer", scene.turns, ledger), tools=own)
     return agent, {"run_config": RunConfig(tracing_disabled=True)}
 
@@ -254,6 +254,6 @@ def _langchain(governor: Governor, scene: Scene, ledger: Ledger, tools: Tools) -
             out = await inner.ainvoke({"messages": [("user", input)]})
             return str(out["messages"][-1].text)
 
-        own = [expert]
+        own = [*own, expert]
     model = LangChainModel(called="outer", turns=list(scene.turns), ledger=ledger)
     return create_agent(model, tools=own, middleware=watched, checkpointer=GovernorSaver(governor), name="clerk")

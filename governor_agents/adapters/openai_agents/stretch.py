@@ -113,3 +113,5 @@ def inside(call_id: str, claim: Claim | None) -> Iterator[None]:
         yield
     finally:
         _enclosing.reset(token)
+        if claim is not None:
+            claim.responses.leave(chain)
