@@ -45,7 +45,12 @@ class Quiet:
 
 
 class Shop:
-    """One process's view of a shop on a SQLite file. ``act`` is what its tool does; the ledger is the only witness."""
+    """One process's view of a shop on a SQLite file. ``act`` is what its tool does; the ledger is the only witness.
+
+    Its agents pay ``turns`` times.
+    """
+
+    turns = 1
 
     def __init__(self, folder: Path, act: Tool | None = None, *, retry: str = "none", then: str = "require_approval",
                  clock: Callable[[], float] = time.time, **settings: Any) -> None:  # fmt: skip
@@ -125,7 +130,7 @@ class OpenAIShop(Shop):
             """Pay."""
             return self.act(amount)
 
-        self.model = Scripted([("pay", {"amount": 7})])
+        self.model = Scripted(*[[("pay", {"amount": 7})]] * self.turns)
         self.governor.agent("support")(lambda: Agent(name="Support", model=self.model, tools=[pay]))
 
     async def ask(self) -> Run:
@@ -150,7 +155,7 @@ class LangChainShop(Shop):
             """Pay."""
             return self.act(amount)
 
-        self.model = Scripted(turns=[[("pay", {"amount": 7})]])
+        self.model = Scripted(turns=[[("pay", {"amount": 7})]] * self.turns)
         middleware, saver = [GovernorMiddleware(self.governor)], GovernorSaver(self.governor)
         agent = create_agent(self.model, tools=[pay], middleware=middleware, checkpointer=saver)
         self.governor.agent("support")(lambda: agent)

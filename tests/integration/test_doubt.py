@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from governor_agents import Decision, OutcomeUnknown, Reconciled, Run, ToolCall
+from governor_agents import Decision, OutcomeUnknown, Reconciled, Run, ToolCall, liveness
 from governor_agents.core import execution
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.records import Answer, CallState, Result, RunState
 from governor_agents.errors import ConfigError, Fenced, NotFound, NotInDoubt, TooEarly, WorkerMayLive
+from governor_agents.liveness import this_worker
 from tests.integration.doubt_app import ANN, LEASE, OPS, SHOPS, Shop, movable, only, states
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -145,6 +147,60 @@ async def until_doubt(shop: Shop, clock: Any, run: Run) -> Run:
     clock.move(2 * LEASE)  # a function's run rests when its lease is over
     await shop.work()
     return await shop.governor.get(run.id)
+
+
+@pytest.mark.parametrize("way", ["openai_agents", "langchain"])
+async def test_an_allowed_call_is_asked_of_the_default_approvers(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody had to approve it; to run it anew somebody must, and the loop, which had not paused yet, finds that call."""
+    clock = movable()
+    shop = SHOPS[way](tmp_path, clock=clock, then="allow")
+    shop.act = raiser(OutcomeUnknown("the bank did not answer"))
+    here = this_worker()
+    monkeypatch.setattr(liveness, "_me", here.replace(socket.gethostname(), "elsewhere", 1))
+    run = await shop.governor.run("support", "go")
+    monkeypatch.setattr(liveness, "_me", here)
+    async with shop.governor as governor:
+        assert (run.state, states(run)) == (RunState.BLOCKED, [CallState.UNKNOWN]) and run.snapshot is None
+        with pytest.raises(TooEarly):
+            await say(shop, run, "did-not-happen", worker_dead=True)
+        clock.move(60.0)
+        run = await say(shop, run, "did-not-happen")
+        assert [approval.people for approval in run.approvals] == [(ANN,)]
+        shop.act = shop.pay
+        await shop.work()
+        assert shop.ledger == []
+        await governor.decide(f"{run.id}.2", Decision.approve(), by=ANN)
+        await shop.work()
+        run = await governor.get(run.id)
+        assert run.state is RunState.COMPLETED and shop.ledger == [f"7 {only(run, 2).idem_key}"]
+        assert states(run) == [CallState.FAILED, CallState.SUCCEEDED] and "paid 7" in shop.told(run)
+
+
+def raiser(error: Exception) -> Any:
+    """A tool that only raises."""
+
+    def act(amount: int) -> str:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize("way", ["openai_agents", "langchain"])
+async def test_a_call_of_a_closed_generation_is_settled(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run paused again since: an operator who comes now is told what became of the call."""
+    monkeypatch.setattr(SHOPS[way], "turns", 2)
+    shop = SHOPS[way](tmp_path)
+    run = await shop.approved()
+    async with shop.governor as governor:
+        await shop.work()
+        run = await governor.get(run.id)
+        assert run.generation == 2 and [call.n for call in run.calls] == [2]
+        with pytest.raises(NotInDoubt, match=r"\.1 is succeeded"):
+            await say(shop, run, "did-not-happen")
 
 
 # -- a worker that lives --------------------------------------------------------------------------------------------------

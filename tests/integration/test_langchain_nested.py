@@ -56,6 +56,8 @@ async def test_a_gated_call_of_an_inner_agent_waits_and_runs_once(store: str, le
     assert (run.status, run.output) == ("completed", "done")
     assert sorted(ledger.lines) == ["asked q", "asked q", "note in", "note out", "pay 50 shop"]
     assert app.model.results[0].text == "all paid"
+    journal = sorted(call.tool for call in await app.governor.calls(run.id))
+    assert journal == ["note", "note", "pay"], "the tool that runs an agent is not journalled, only its leaves are"
 
 
 async def test_an_inner_agent_pauses_as_often_as_it_must(store: str, ledger: Ledger) -> None:
