@@ -203,6 +203,8 @@ class Governor:
         await self.store.open()
         if self.keys is None:
             await refuse_sealed(self.store)
+        if lines := await self.store.check():  # opened all the same, on somebody's explicit word
+            await self.audit.refusals.unsafe(lines, by=this_worker())
 
     async def run(
         self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None

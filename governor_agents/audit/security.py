@@ -2,7 +2,8 @@
 
 It is apart from the trails of runs, which hold only what happened to them. Each day (UTC) has a record of its own, kept
 for `KEPT_DAYS`; its events are chained, keyed and checkpointed like those of a run. A line holds a reason code, the id
-as it was given, the person and the channel; no reasons, arguments or other words of a request.
+as it was given, the person and the channel; no reasons, arguments or other words of a request. That a process opened
+the store in spite of unsafe settings stands here as well.
 
 **A flood costs little.** Each (reason, person) has a small allowance, all together another one, a day an upper end.
 What goes beyond is counted, and the count is a line. Lines are written behind the request's back; when the store
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +30,8 @@ from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze
 from governor_agents.core.ports import Record, Store
 from governor_agents.errors import DecisionRefused, GovernorError, IllegalTransition, NotFound, ResolutionRefused
+
+log = logging.getLogger(__name__)
 
 KEPT_DAYS = 30
 """Days after which a day's stream is removed."""
@@ -128,6 +132,13 @@ class Refusals:
             first, self._will_say = not self._will_say, True
         if first:
             self._spawn(self._say_later())
+
+    async def unsafe(self, lines: Sequence[str], *, by: str) -> None:
+        """The store was opened although its settings are unsafe: written on return. Raises `StoreError`."""
+        detail = "; ".join(lines)
+        log.warning("%s is used with unsafe=allow: %s", self._store.url.partition("?")[0], detail)
+        async with self._writing:
+            await self._write([{"what": "store.unsafe", "by": by, "detail": _short(detail, 1000)}])
 
     async def flush(self) -> None:
         """Write what was noted. Raises nothing: what the store does not take is counted as dropped."""

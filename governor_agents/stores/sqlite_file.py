@@ -108,6 +108,7 @@ def connect(place: Place) -> sqlite3.Connection:
     connection = None
     try:
         _create(place.path)
+        _refuse_read_only(place.path)
         connection = sqlite3.connect(
             place.path, timeout=place.busy_timeout / 1000, isolation_level=None, check_same_thread=False
         )
@@ -149,6 +150,13 @@ def _create(path: Path) -> None:
     except OSError as error:
         why = error.strerror or error
         raise StoreUnavailable(f"{path}: cannot be created ({why}); make {path.parent} writable") from error
+
+
+def _refuse_read_only(path: Path) -> None:
+    """SQLite opens such a file without a word, and says so at the first write. Its log lies beside it."""
+    effective = os.access in os.supports_effective_ids
+    if not all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent)):
+        raise StoreUnavailable(f"{path}: {_FORBIDDEN}")
 
 
 def _refuse_newer(connection: sqlite3.Connection, place: Place) -> None:
