@@ -262,7 +262,11 @@ def park(run: Run, now: float, *, owner: str, fence: int, why: str, detail: str)
     hold(run, owner=owner, fence=fence)
     nothing_executing(run)
     change = Change(run)
-    return settle(change, now) if run.cancel else block(change, RunEvent.BLOCK, why, now, detail)
+    if run.cancel:
+        return settle(change, now)
+    if run.having(C.UNKNOWN):  # the doubt comes first; once it is settled, the next claim finds the rest again
+        why, detail = UNKNOWN, ""
+    return block(change, RunEvent.BLOCK, why, now, detail)
 
 
 def repair(run: Run, now: float, *, by: str, reason: str) -> Change:

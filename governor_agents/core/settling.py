@@ -145,7 +145,8 @@ def _close(change: Change, now: float) -> Change:
     change = doubts(change)
     run = change.run
     if run.having(C.UNKNOWN):
-        return change if run.state is R.BLOCKED else block(change, RunEvent.CANCEL, UNKNOWN, now)
+        known = run.state is R.BLOCKED and run.blocked == UNKNOWN
+        return change if known else block(change, RunEvent.CANCEL, UNKNOWN, now)
     event = CallEvent.CANCEL if run.cancel == "cancelled" else CallEvent.SUPERSEDE
     change = _withdraw(change, event, now)
     return end(change, RunEvent.CANCEL, R.CANCELLED, now, error=run.cancel_reason or run.cancel)

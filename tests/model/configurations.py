@@ -1,0 +1,158 @@
+"""What is walked: many small configurations rather than one huge one, each with the question that it asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from governor_agents.core.calls import Retry
+from governor_agents.core.verdicts import Stage, Verdict
+
+ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob")),), deadline=100.0)
+VERDICTS: dict[str, Verdict] = {
+    "allow": Verdict("allow", "p", "0"),
+    "deny": Verdict("deny", "p", "3", reason="no"),
+    "ask": ASK,
+    "both": replace(ASK, stages=(Stage(("ops",), ("alice", "bob"), quorum=2),)),
+    "more": replace(ASK, version="2", stages=(*ASK.stages, Stage(("cfo",), ("bob", "carol")))),
+    "stages": replace(ASK, stages=(Stage(("first",), ("alice",)), Stage(("second",), ("bob",)))),
+    "escalates": replace(ASK, stages=(Stage(("first",), ("alice",), within=50.0), Stage(("second",), ("bob",)))),
+    "twice": replace(ASK, stages=(Stage(("first",), ("alice", "bob")), Stage(("second",), ("alice", "bob")))),
+    "ends": replace(ASK, on_expire="end_run"),
+    "nobody": replace(ASK, stages=(Stage(("nobody",)),)),
+}
+"""What policies may say of a call, by the names that configurations use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that the agent makes: what the policies say of it at first, and its tool's retry class."""
+
+    verdict: str = "ask"
+    retry: Retry = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What may happen.
+
+    ``turns`` are the calls of each stretch of the loop, from one pause to the next; ``begin`` is where the walk begins:
+    at the first pause, before the first claim, or with a function's caller that waits. ``later`` names verdicts that an
+    intent may meet in place of the first one. ``looks``: approvers look first and vote later. ``zombies``: a worker
+    whose claim is over goes on trying every step of it. ``tries`` bounds the intents of one call, ``again``: a call
+    that did not happen is asked anew, though not a second time. ``halt`` is a scope that may be
+    halted and lifted. ``telling``: notices are delivered step by step.
+    """
+
+    says: str
+    turns: tuple[tuple[Asked, ...], ...] = ((Asked(),),)
+    begin: Literal["waiting", "queued", "function"] = "waiting"
+    people: tuple[str, ...] = ("alice",)
+    votes: tuple[str, ...] = ("approve",)
+    edits: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    cancels: tuple[str, ...] = ()
+    looks: bool = False
+    zombies: bool = False
+    drift: bool = False
+    halt: str = ""
+    telling: bool = False
+    parks: bool = False
+    workers: int = 2
+    tries: int = 2
+    again: bool = False
+    max_attempts: int = 2
+    short: bool = False
+
+
+ONE = Asked()
+SAFE = Asked(retry="idempotent")
+PROBED = Asked(retry="reconcilable")
+FREE = Asked("allow")
+FREE_SAFE = Asked("allow", "idempotent")
+FREE_PROBED = Asked("allow", "reconcilable")
+NO = Asked("deny")
+EVERY_VOTE = ("approve", "reject", "respond")
+
+CONFIGURATIONS: dict[str, Configuration] = {
+    "none": Configuration("One approved call that may run once.", cancels=("cancel",), short=True),
+    "none-zombies": Configuration("The same; workers go on after their claim is over.", zombies=True),
+    "doubt": Configuration("A doubt, and what is still under way while it is answered.", again=True, short=True),
+    "idempotent": Configuration("An approved call that may be tried again.", ((SAFE,),), tries=2, short=True),
+    "idempotent-doubt": Configuration("Two attempts in doubt, of which one may live.", ((SAFE,),), again=True),
+    "idempotent-3": Configuration("Three attempts of it.", ((SAFE,),), tries=3, workers=1),
+    "idempotent-policy": Configuration("Tried again under other policies.", ((SAFE,),), later=("deny", "more")),
+    "reconcilable": Configuration("An approved call with a probe.", ((PROBED,),), cancels=("cancel",), short=True),
+    "rejected": Configuration("Every decision, by two people, at once.", people=("alice", "bob"), votes=EVERY_VOTE),
+    "looks": Configuration(
+        "Two people look first and vote later, while either edits.",
+        ((Asked("both"),),),
+        people=("alice", "bob"),
+        votes=("approve", "reject"),
+        edits=("both", "deny"),
+        looks=True,
+        short=True,
+    ),
+    "quorum": Configuration(
+        "Two must approve; one of them is named twice.", ((Asked("both"),),), people=("alice", "bob", "carol")
+    ),
+    "stages": Configuration(
+        "Two stages, each with somebody else.", ((Asked("stages"),),), people=("alice", "bob"), edits=("stages",)
+    ),
+    "escalation": Configuration(
+        "A stage whose time passes.", ((Asked("escalates"),),), people=("alice", "bob"), later=("more",), short=True
+    ),
+    "edit-stricter": Configuration(
+        "An edit under a stricter policy.",
+        people=("alice", "bob", "carol"),
+        edits=("more", "allow"),
+        looks=True,
+        votes=("approve",),
+    ),
+    "policy": Configuration(
+        "A policy that denies, or demands more, at dispatch.",
+        people=("alice", "bob", "carol"),
+        later=("deny", "more"),
+        drift=True,
+        short=True,
+    ),
+    "strangers": Configuration("Somebody whom no stage names votes too.", people=("alice", "carol"), votes=EVERY_VOTE),
+    "stages-one": Configuration(
+        "Two stages that name the same two people.", ((Asked("twice"),),), people=("alice", "bob"), looks=True
+    ),
+    "ends": Configuration("An expiry that ends the run.", ((Asked("ends"), ONE),), cancels=("cancel",)),
+    "nobody": Configuration("A stage without people.", ((Asked("nobody"),),), people=("alice",), votes=EVERY_VOTE),
+    "allowed": Configuration("An allowed call in a loop that was queued.", ((FREE,),), begin="queued", short=True),
+    "allowed-idempotent": Configuration("One that may be tried again.", ((FREE_SAFE,),), begin="queued"),
+    "allowed-reconcilable": Configuration("One with a probe.", ((FREE_PROBED,),), begin="queued"),
+    "allowed-policy": Configuration(
+        "Allowed when made; later people are demanded.", ((FREE_SAFE,),), begin="queued", later=("ask", "deny")
+    ),
+    "mixed": Configuration("Allowed, denied and asked in one turn.", ((FREE, NO, ONE),), begin="queued", tries=1),
+    "two": Configuration("Two calls in one pause.", ((ONE, ONE),), tries=1, cancels=("cancel",)),
+    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=2),
+    "two-classes": Configuration("One of each class.", ((SAFE, ONE),), cancels=("cancel",)),
+    "turns": Configuration("Two pauses, each with a call.", ((ONE,), (ONE,)), begin="queued"),
+    "function": Configuration(
+        "A function whose caller waits.", begin="function", votes=EVERY_VOTE, parks=True, short=True
+    ),
+    "function-idempotent": Configuration(
+        "One that may be tried again.", ((SAFE,),), begin="function", cancels=("cancel",)
+    ),
+    "function-policy": Configuration(
+        "One that policies overtake.", begin="function", later=("deny", "more"), people=("alice", "bob")
+    ),
+    "superseded": Configuration(
+        "A new message while the run waits.", cancels=("cancel", "supersede"), votes=("approve", "reject")
+    ),
+    "parked": Configuration("A driver that finds what it may not settle.", ((SAFE,),), parks=True, cancels=("cancel",)),
+    "worn": Configuration("A run that kills its workers.", max_attempts=1, again=True),
+    "halt-tool": Configuration(
+        "A tool that is halted and lifted.", ((SAFE,),), halt="tool:pay", cancels=("cancel",), short=True
+    ),
+    "halt-agent": Configuration(
+        "An agent that is halted, with a call in doubt.", ((ONE,),), begin="queued", halt="agent:agent"
+    ),
+    "halt-function": Configuration("A function whose tool is halted.", begin="function", halt="tool:pay"),
+    "notices": Configuration("People are told, step by step.", people=("alice", "bob"), votes=EVERY_VOTE, telling=True),
+}
