@@ -164,7 +164,7 @@ class SQLiteStore:
 
         def select(connection: sqlite3.Connection) -> bytes | None:
             row = connection.execute(SQL["blob"], {"tenant": tenant, "id": id}).fetchone()
-            return None if row is None else bytes(row[0])
+            return None if row is None else _bytes(row[0])
 
         return await self._opened().read(select)
 
@@ -173,7 +173,7 @@ class SQLiteStore:
         wanted = {"kind": kind, "tenant": tenant, "id": id, "after": after, "limit": max(limit, 0)}
 
         def select(connection: sqlite3.Connection) -> list[StoredEvent]:
-            return [StoredEvent(seq, body) for seq, body in connection.execute(SQL["events"], wanted)]
+            return [StoredEvent(seq, _bytes(body)) for seq, body in connection.execute(SQL["events"], wanted)]
 
         return await self._opened().read(select)
 
@@ -240,11 +240,16 @@ def _records(connection: sqlite3.Connection, statement: str, wanted: Mapping[str
             id=id,
             v=v,
             due=due,
-            body=body,
+            body=_bytes(body),
             index={name: value for name, value in zip(_FIELDS, fields, strict=True) if value is not None},
         )
         for kind, tenant, id, v, due, body, *fields in connection.execute(statement, wanted)
     ]
+
+
+def _bytes(stored: Any) -> bytes:
+    """What stands in a column of bytes. SQLite keeps anything anywhere: what is something else is nobody's body."""
+    return stored if isinstance(stored, bytes) else repr(stored).encode("utf-8", "backslashreplace")
 
 
 def _load(connection: sqlite3.Connection, key: Mapping[str, Any]) -> Record | None:

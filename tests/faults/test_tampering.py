@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from governor_agents import Decision, Governor, Run, Worker
-from governor_agents.errors import SealBroken, StoreError
+from governor_agents.errors import SealBroken, SnapshotError, StoreError
 from governor_agents.keys import Keys
 from governor_agents.stores import sealed
 from tests.faults.rows import ROWS, Row, SQLiteRows, flipped
@@ -127,6 +127,19 @@ async def test_without_keys_flips_are_believed(world: World) -> None:
     world.rows.put(*flips(world, made.values()))
     await world.work()
     assert len(world.ran) > 10
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("body", ["text", 7, 10**12, 1.5])
+async def test_what_is_no_bytes_stops_nobody_else(world: World, body: Any, keyed: bool) -> None:
+    """A database that keeps anything anywhere: with keys and without, the run is refused, and the worker goes on."""
+    world.keys = world.keys if keyed else None
+    made = await world.approved(range(3))
+    world.rows.put(replace(world.row(made[0]), body=body))
+    await world.work()
+    assert sorted(world.ran) == [1, 2]
+    with pytest.raises(SnapshotError):
+        await world.get(made[0])
 
 
 async def test_bodies_of_two_runs_swapped_are_refused(world: World) -> None:
@@ -275,18 +288,36 @@ async def test_a_row_put_back_whole_meets_its_own_events(world: World) -> None:
 
 
 async def test_that_control_a_row_put_back_with_its_trail_runs_again(world: World) -> None:
-    """The control, and the limit: with the events cut as well only a checkpoint of the audit can tell."""
-    made = await world.approved([1])
+    """The control, and the limit: with the events cut as well only a checkpoint of the audit can tell, and it does."""
+    made = await world.approved([1, 2])
     before, seq = world.row(made[1]), len(world.rows.events(made[1]))
     await world.work()
     world.rows.put(before)
     world.rows.cut_events(made[1], seq)
+    async with world.governor() as governor:
+        report = await governor.loop.bridge(governor.audit.verify())
+    assert {finding.id for finding in report.findings} == {made[1]}
     await world.work()
-    assert world.ran == [1, 1]
+    assert sorted(world.ran) == [1, 1, 2]
+
+
+async def test_a_changed_halt_stops_everything(world: World) -> None:
+    """Nobody lifts a halt past the package, nor by breaking its record: what cannot be read stops all calls."""
+    made = await world.approved(range(3))
+    async with world.governor() as governor:
+        await governor.halt("tool:other", by=ANN)
+    [halt] = world.rows.rows("halt")
+    world.rows.put(replace(halt, body=flipped(halt.body, 70)))
+    await world.work()
+    assert world.ran == []
+    world.rows.put(halt)
+    async with world.governor() as governor:
+        assert (await governor.get(made[0])).status in ("ready", "blocked")
+        await governor.lift("tool:other", by=ANN)
 
 
 async def test_changed_contents_of_openai_runs_are_refused(world: World, monkeypatch: Any, tmp_path: Path) -> None:
-    """A byte of a snapshot: the run is parked, its tool does not run, the others go on."""
+    """A byte of a content, another content, one in clear: the run is parked, no tool of it runs, the others go on."""
     keys = world.keys
     assert keys is not None
     monkeypatch.setenv("GOVERNOR_KEYS", str(keys.path))
@@ -303,7 +334,9 @@ async def test_changed_contents_of_openai_runs_are_refused(world: World, monkeyp
         known |= {id for _, id, _ in fresh}
         if number > 1:
             tenant, id, data = dice.choice(fresh)
-            world.rows.put_blob(tenant, id, flipped(data, dice.randrange(len(data))))
+            others: list[Any] = [b"{}", "text", 10**12, world.rows.blobs()[0][2], b""]
+            changed = others[number - 2] if number - 2 < len(others) else flipped(data, dice.randrange(len(data)))
+            world.rows.put_blob(tenant, id, changed)
     governor, _ = openai_agents_app.make_app(world.url, ledger)
     async with governor:
         await Worker(governor).run(once=True)

@@ -1,0 +1,80 @@
+"""A governor with keys: where it takes them from, and what it makes of them."""
+
+from pathlib import Path
+
+import pytest
+
+from governor_agents import Governor
+from governor_agents.errors import ConfigError, KeyFileError, SealBroken
+from governor_agents.keys import Keys
+from governor_agents.stores import open_store
+from governor_agents.stores.memory import MemoryStore
+from governor_agents.stores.sealed import SealedStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    Keys.create(tmp_path / "keys.json")
+    return tmp_path / "keys.json"
+
+
+def test_keys_come_from_the_argument_the_environment_or_the_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an object, as a path, by name of the environment, or with a store that is sealed already."""
+    keys = Keys.from_file(path)
+    assert Governor(store=MemoryStore()).keys is None
+    assert Governor(store=MemoryStore(), keys=keys).keys is keys
+    store = SealedStore(MemoryStore(), keys)
+    assert Governor(store=store).store is store and Governor(store=store).keys is keys
+    monkeypatch.setenv("GOVERNOR_KEYS", str(path))
+    for governor in (Governor(store="memory://"), Governor(store=MemoryStore()), Governor([], keys=str(path))):
+        assert governor.keys is not None and governor.keys.sealing == keys.sealing
+        assert isinstance(governor.store, SealedStore)
+    monkeypatch.setenv("GOVERNOR_KEYS", str(path) + ".none")
+    with pytest.raises(KeyFileError, match="keys rotate"):
+        Governor(store="memory://")
+
+
+def test_two_processes_give_a_call_one_idempotency_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the keys, also after a rotation; a secret that is set goes before them; without either, each makes its own."""
+
+    def secret() -> bytes:
+        return Governor(store=MemoryStore()).guard._secret
+
+    assert secret() != secret()
+    monkeypatch.setenv("GOVERNOR_KEYS", str(path))
+    before = secret()
+    Keys.rotate(path)
+    assert secret() == before == Keys.from_file(path).idempotency
+    monkeypatch.setenv("GOVERNOR_SECRET", "mine")
+    assert secret() == b"mine"
+
+
+async def test_a_sealed_store_is_opened_with_its_keys_only(path: Path, tmp_path: Path) -> None:
+    """By whoever has them; without, or with others, the first use says so in one line."""
+    url = f"sqlite:///{tmp_path}/governor.db"
+    async with Governor(store=url, keys=path) as governor:
+        assert await governor.list_runs() == []
+    async with Governor(store=url, keys=path):
+        Keys.rotate(path)
+    async with Governor(store=url, keys=path) as governor:
+        assert await governor.list_runs() == []
+    with pytest.raises(ConfigError, match="GOVERNOR_KEYS names the key file"):
+        await Governor(store=url).list_runs()
+    with pytest.raises(SealBroken, match="other keys"):
+        await Governor(store=url, keys=Keys.generate()).list_runs()
+
+
+async def test_counters_are_sealed_too(path: Path) -> None:
+    """A sum that somebody sets back is refused."""
+    inner = open_store("memory://")
+    store = SealedStore(inner, Keys.from_file(path))
+    await store.open()
+    assert await store.add_below("t", "budget of ann", 7, 10) == 7
+    [row] = await inner.list("counter", "t")
+    assert row.body != b"7" and "ann" not in row.id
+    assert await store.add_below("t", "budget of ann", 3, 10) == 10
+    await inner.swap(type(row)(row.kind, row.tenant, row.id, row.body, v=2), op="set back")
+    with pytest.raises(SealBroken):
+        await store.add_below("t", "budget of ann", 3, 10)
