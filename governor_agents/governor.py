@@ -565,10 +565,10 @@ class Governor:
 
     async def approval(self, id: str) -> Approval:
         """An approval as it stands, decided ones too. Raises `NotFound`."""
+        await self.open()
         parts = split_approval_id(id)
         if parts is None:
             raise NotFound(f"no approval {id}: an approval's id is a run's id, a dot and a number")
-        await self.open()
         return await self.loop.bridge(self._approval(id, *parts))
 
     async def _approval(self, id: str, run_id: str, n: int) -> Approval:

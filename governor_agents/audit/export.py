@@ -106,8 +106,8 @@ def _trails(lines: Iterable[bytes]) -> Iterator[tuple[str, str, list[StoredEvent
             raise ConfigError(
                 "this is no export of an audit trail; `governor-agents audit export --out FILE` makes one"
             )
-        if line is not None:
-            own = ("run", str(line["run"])) if "run" in line else ("audit", str(line.get("stream", "")))
+        if line is not None and ("run" in line or "stream" in line):  # else it stands where the last one stood
+            own = ("run", str(line["run"])) if "run" in line else ("audit", str(line["stream"]))
             if own != name and events:
                 yield (*name, events)
                 events = []

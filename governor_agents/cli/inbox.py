@@ -181,8 +181,10 @@ def _decide(
     """Count the decision of whoever runs this, on the request as it was loaded, and say what came of it."""
 
     async def work(governor: Governor) -> Approval:
-        seen = digest or (await governor.approval(id)).call.digest
-        await governor.decide(id, decision, by=local_person(), digest=seen, channel="terminal")
+        me = local_person()
+        with governor.audit.refusals.watched("decide", id, by=me, channel="terminal"):
+            seen = digest or (await governor.approval(id)).call.digest
+        await governor.decide(id, decision, by=me, digest=seen, channel="terminal")
         return await governor.approval(id)
 
     after = place.run(work, make)
