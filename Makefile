@@ -13,7 +13,7 @@ TYPES_FLOOR := 0.85
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest check format bench clean
+.PHONY: help demo test test-crash test-storm model-check test-lowest check format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,8 +24,17 @@ demo: .venv/.demo ## run the main job, for both frameworks: ARGS="--decide rejec
 test: .venv/.test ## run the whole test suite: ARGS="-k sqlite"
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-lowest: .venv-lowest/.test ## run the test suite on the oldest versions that pyproject.toml allows
-	@$(LOWEST)/python -m pytest -n auto --dist loadfile $(ARGS)
+test-crash: .venv/.test ## kill processes at every named point, on every store: ARGS="--kills 50"; GOVERNOR_NIGHTLY=1 for 5,000
+	@$(BIN)/python -m tests.crash $(ARGS)
+
+test-storm: .venv/.test ## workers and approvers against each other under SIGKILL and SIGSTOP: ARGS="--gates 200"
+	@$(BIN)/python -m tests.storm $(ARGS)
+
+model-check: .venv/.test ## walk every state of the transition functions, in small configurations: ARGS="--short"
+	@$(BIN)/python -m tests.model $(ARGS)
+
+test-lowest: .venv-lowest/.test ## run the tests of code and adapters on the oldest versions that pyproject.toml allows
+	@$(LOWEST)/python -m pytest -n auto --dist loadfile tests/unit tests/contract tests/integration $(ARGS)
 
 check: .venv/.test ## lint, format, types, import rules, dependencies
 	@$(BIN)/ruff check .
