@@ -95,7 +95,7 @@ VALUES: dict[str, str] = {
     "nested lists": "[" * DEEP + "]" * DEEP,
     "nested objects": '{"a":' * DEEP + "1" + "}" * DEEP,
     "nested marks": '{"!": ["tuple", [' * DEEP + "]]}" * DEEP,
-    "huge list": "[" + "0," * 200_000 + "0]",
+    "huge list": "[" + "0," * 100_000 + "0]",
     "huge object": "{" + ",".join(f'"k{at}":0' for at in range(50_000)) + "}",
 }
 """JSON values (some only nearly so), to stand alone or in the place of any field of a document."""
@@ -130,8 +130,8 @@ BYTES: dict[str, bytes] = {
     "gzip": b"\x1f\x8b\x08" + b"\x00" * 64,
     "ELF": b"\x7fELF" + b"\x00" * 64,
     "50 MB of text": b'"' + b"x" * LARGE + b'"',
-    "50 MB of white space": b" " * LARGE + b"1",
-    "50 MB of brackets": b"[" * LARGE,
+    "5 MB of white space": b" " * (LARGE // 10) + b"1",
+    "5 MB of brackets": b"[" * (LARGE // 10),
 }
 """Bytes that are no document at all."""
 

@@ -41,7 +41,7 @@ from tests.integration.openai_agents_app import Ledger
 pytestmark = pytest.mark.timeout(900)
 
 PLAIN = (type(None), bool, int, float, str, list, dict)
-EACH_PLACE = 10_000 if os.environ.get("GOVERNOR_NIGHTLY") else 400
+EACH_PLACE = 10_000 if os.environ.get("GOVERNOR_NIGHTLY") else 250
 """About how many payloads are put inside a document, all places together."""
 BIG = {name for name, text in VALUES.items() if len(text) > 5_000}
 
