@@ -24,16 +24,13 @@ from pydantic import TypeAdapter, ValidationError
 from governor_agents.audit import chain
 from governor_agents.core import halting
 from governor_agents.core.calls import sha256
-from governor_agents.core.halting import EVERYTHING, TENANT
+from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, StoredEvent
 from governor_agents.core.records import Event, Run, RunState, evolve
 from governor_agents.core.settling import HALT
 from governor_agents.crash import crash_point
 from governor_agents.errors import ConfigError, NotFound, SealBroken, StoreUnavailable
 from governor_agents.runs import Runs, sent
-
-ALL_TENANTS = "*"
-"""The tenant under which the record for all tenants is kept."""
 
 UNREADABLE = "the record of what is halted cannot be read"
 

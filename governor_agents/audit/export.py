@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import Series
 from governor_agents.audit.log import Published, Report
-from governor_agents.audit.trail import Pin, Trail
+from governor_agents.audit.trail import NAMED, Pin, Trail
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.ports import StoredEvent
 from governor_agents.errors import ConfigError
@@ -22,8 +22,10 @@ from governor_agents.errors import ConfigError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+MEND = "`governor-agents audit export --out FILE` makes one"
+
 COLUMNS = ("trail", "seq", "at", "what", "n", "tool", "by", "details", "prev", "mac", "sha256")
-_OWN = frozenset({"run", "stream", *COLUMNS})
+_OWN = frozenset({*NAMED.values(), *COLUMNS})
 
 
 def to_jsonl(events: Iterable[StoredEvent]) -> str:
@@ -99,16 +101,15 @@ def _check(report: Report, trail: Trail, key: bytes | None) -> None:
 def _trails(lines: Iterable[bytes]) -> Iterator[tuple[str, str, list[StoredEvent]]]:
     """The trails of an export, which stand in it one after the other."""
     name, events = ("", ""), list[StoredEvent]()
-    for number, raw in enumerate(lines, 1):
+    for raw in lines:
         body = raw.rstrip(b"\r\n")
         line = chain.parse(body)
-        if line is None and number == 1:
-            raise ConfigError(
-                "this is no export of an audit trail; `governor-agents audit export --out FILE` makes one"
-            )
-        if line is not None and ("run" in line or "stream" in line):  # else it stands where the last one stood
-            own = ("run", str(line["run"])) if "run" in line else ("audit", str(line["stream"]))
-            if own != name and events:
+        # A line that names no trail stands where the last one stood.
+        own = next(((kind, str(line[field])) for kind, field in NAMED.items() if line and field in line), name)
+        if not own[0]:
+            raise ConfigError(f"this is no export of an audit trail; {MEND}")
+        if own != name:
+            if events:
                 yield (*name, events)
                 events = []
             name = own

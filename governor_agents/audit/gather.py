@@ -18,7 +18,17 @@ from collections.abc import AsyncIterator, Sequence
 from governor_agents.audit import checkpoints
 from governor_agents.audit.chain import minute
 from governor_agents.audit.checkpoints import Checkpoint
-from governor_agents.audit.reading import CHECKPOINTS, State, checkpoints_of, filled, head_of, listed, state_of, streams
+from governor_agents.audit.reading import (
+    CHECKPOINTS,
+    State,
+    checkpoints_of,
+    filled,
+    halts,
+    head_of,
+    listed,
+    state_of,
+    streams,
+)
 from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.ports import Blob, Record, Store, StoredEvent
@@ -141,7 +151,8 @@ class Gatherer:
                 records = listed(self._store, "run", self._tenant, {"changed": str(each)})
                 found |= {head.name: head async for head in self._of(records)}
         if whole or look:
-            found |= {head.name: head async for head in self._of(streams(self._store, self._tenant))}
+            for others in (halts(self._store, self._tenant), streams(self._store, self._tenant)):
+                found |= {head.name: head async for head in self._of(others)}
         heads = [head for head in found.values() if whole or head.seq > self._pinned.get(head.name, 0)]
         return sorted(heads, key=lambda head: head.name)
 

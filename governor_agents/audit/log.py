@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import Checkpoint, Series
 from governor_agents.audit.gather import Gatherer
-from governor_agents.audit.reading import State, checkpoints_of, events_of, filled, head_of, listed, state_of, streams
+from governor_agents.audit.reading import (
+    State,
+    checkpoints_of,
+    events_of,
+    filled,
+    halts,
+    head_of,
+    listed,
+    state_of,
+    streams,
+    tenant_of,
+)
 from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
 from governor_agents.audit.trail import Finding, Pin, Trail
 from governor_agents.core.ports import Record, Store, StoredEvent
@@ -59,16 +70,20 @@ class AuditLog:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def trails(self, run: str = "", *, security: bool = False) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
-        """Every trail with its record: of all runs, of one ``run``, or of what was refused. Raises `NotFound`."""
+        """Every trail with its record: of all runs and halts, of one ``run``, or of what was refused.
+
+        Raises `NotFound`.
+        """
         if run:
             record = await self._store.load("run", self._tenant, run)
             if record is None:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
             yield record, await events_of(self._store, "run", self._tenant, run)
             return
-        records = streams(self._store, self._tenant) if security else listed(self._store, "run", self._tenant)
-        async for record in records:
-            yield record, await events_of(self._store, record.kind, self._tenant, record.id)
+        sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant))
+        for records in (streams(self._store, self._tenant),) if security else sources:
+            async for record in records:
+                yield record, await events_of(self._store, record.kind, record.tenant, record.id)
 
     async def newest(
         self,
@@ -116,13 +131,14 @@ class AuditLog:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
             await self._look(report, "run", run, pins)
             return report
-        for records in (listed(self._store, "run", self._tenant), streams(self._store, self._tenant)):
+        runs = listed(self._store, "run", self._tenant)
+        for records in (runs, halts(self._store, self._tenant), streams(self._store, self._tenant)):
             async for record in records:
                 await self._look(report, record.kind, record.id, pins)
                 seen(report.trails)
         oldest = stream_of(await self._store.now() - KEPT_DAYS * 86_400.0)
         for kind, id in sorted(pins):  # what is left has no record
-            if kind == "run" or id >= oldest:
+            if kind != "audit" or id >= oldest:
                 await self._look(report, kind, id, pins)
         return report
 
@@ -186,12 +202,12 @@ class AuditLog:
         unreadable: list[Finding] = []
         record, events, v = None, [], 0
         try:
-            found = await self._store.load(kind, self._tenant, id)
+            found = await self._store.load(kind, tenant_of(self._tenant, kind, id), id)
             record, v = (None, 0) if found is None else (head_of(found), found.v)
         except (SnapshotError, StoreTooNew) as error:
             unreadable.append(Finding("unreadable", kind, id, 0, f"its record cannot be read: {error}"))
         try:
-            events = await events_of(self._store, kind, self._tenant, id)
+            events = await events_of(self._store, kind, tenant_of(self._tenant, kind, id), id)
         except SnapshotError as error:
             unreadable.append(Finding("unreadable", kind, id, 0, f"its events cannot be read: {error}"))
         trail = Trail(kind, id, record, events, pins)
@@ -199,7 +215,7 @@ class AuditLog:
 
     async def _version(self, kind: str, id: str) -> int:
         try:
-            found = await self._store.load(kind, self._tenant, id)
+            found = await self._store.load(kind, tenant_of(self._tenant, kind, id), id)
         except SnapshotError:
             return 0
         return 0 if found is None else found.v

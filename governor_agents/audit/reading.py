@@ -9,6 +9,7 @@ from governor_agents.audit.checkpoints import Checkpoint, from_document, to_docu
 from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze, thaw
 from governor_agents.core.codec import decode_run
+from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, Store, StoredEvent
 from governor_agents.errors import ArgumentsError, ConfigError, GovernorError, SnapshotError
 
@@ -43,6 +44,19 @@ async def listed(
         if len(page) < PAGE:
             return
         after = page[-1].id
+
+
+def tenant_of(tenant: str, kind: str, id: str) -> str:
+    """Whose record a trail of this tenant has: halts of everything are nobody's own."""
+    return ALL_TENANTS if (kind, id) == ("halt", EVERYTHING) else tenant
+
+
+async def halts(store: Store, tenant: str) -> AsyncIterator[Record]:
+    """The records of what is halted: for the tenant, and for all of them."""
+    for id in (EVERYTHING, TENANT):
+        record = await store.load("halt", tenant_of(tenant, "halt", id), id)
+        if record is not None:
+            yield record
 
 
 async def streams(store: Store, tenant: str) -> AsyncIterator[Record]:

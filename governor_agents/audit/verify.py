@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from governor_agents.audit import chain
-from governor_agents.audit.trail import Finding, Trail
+from governor_agents.audit.trail import NAMED, Finding, Trail
 from governor_agents.core.calls import sha256
 
 Check = Callable[[Trail, bytes | None], Iterator[Finding]]
@@ -42,7 +42,7 @@ def places(trail: Trail, key: bytes | None) -> Iterator[Finding]:
             yield _found(trail, "unreadable", event.seq, f"event {event.seq} is not one that was ever written")
         elif line.get("seq") != event.seq:
             yield _found(trail, "moved", event.seq, f"event {line.get('seq')} stands in the place of event {event.seq}")
-        elif line.get("run", line.get("stream")) != trail.id:
+        elif line.get(NAMED[trail.kind]) != trail.id:
             yield _found(trail, "foreign", event.seq, f"event {event.seq} belongs to another trail")
         expected = event.seq + 1
 
@@ -100,8 +100,7 @@ def pinned(trail: Trail, key: bytes | None) -> Iterator[Finding]:
     for pin in trail.pins:
         head, source = pin.head, pin.source
         if trail.record is None and not trail.events:
-            what = "run" if trail.kind == "run" else "stream"
-            means = f"the whole {what} is gone; {source} has it with {head.seq} events"
+            means = f"the whole {NAMED[trail.kind]} is gone; {source} has it with {head.seq} events"
             yield _found(trail, "gone", 0, means)
         elif head.seq not in by_seq:
             means = (

@@ -56,7 +56,7 @@ def list_(
     store: StoreUrl = None,
     tenant: Tenant = None,
 ) -> None:
-    """List events, oldest first: of all runs, of one, or of requests that were refused."""
+    """List events, oldest first: of all runs and halts, of one run, or of requests that were refused."""
     now = time.time()
     wanted = {
         "since": moment(since, now) if since else float("-inf"),
@@ -91,7 +91,7 @@ def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:
-    at, run, seq, what, by = _cells(event, "run", "seq", "what", "by")
+    at, run, seq, what, by = _cells({"run": f"({event.get('halt', '')})"} | event, "run", "seq", "what", "by")
     call = f"#{event['n']} {event.get('tool', '')}".rstrip() if "n" in event else ""
     return at, run, seq, what, visible(call), by
 

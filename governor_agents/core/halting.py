@@ -26,6 +26,9 @@ EVERYTHING = "everything"
 TENANT = "tenant"
 """The scope of a halt for one tenant."""
 
+ALL_TENANTS = "*"
+"""The tenant under which the record of halts for all tenants is kept."""
+
 
 def scopes(tool: str, agents: Iterable[str]) -> Iterator[str]:
     """The scopes that would stop a call of this tool by any of these agents, the widest first."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from governor_agents.audit.gather import EVENTS, EVERY
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import GovernorError, StoreError, StoreUnavailable
+from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.steps import drive, mine, tend
 
@@ -118,7 +118,7 @@ class Worker:
     async def _checkpoint(self, governor: Governor, every: float) -> None:
         try:
             await governor.loop.bridge(governor.audit.checkpoints.keep(every, self._checkpoint_events))
-        except GovernorError as error:
+        except Exception as error:  # runs go on, whatever is wrong with the trail of others
             self._complain(f"the audit checkpoint of tenant {governor.tenant}", error)
 
     def _take(self, governor: Governor, record: Record, run: Run | Exception) -> asyncio.Task[bool] | None:

@@ -330,3 +330,31 @@ async def test_a_worker_that_runs_on_makes_them_as_it_goes(url: str) -> None:
             await asyncio.sleep(0.01)
         stop.set()
         await work
+
+
+async def test_halts_have_a_trail_too(url: str) -> None:
+    """Who stopped what, and who let it go: listed, pinned, verified, for the tenant and for all tenants."""
+    async with Governor(store=url, keys=KEYS) as governor:
+        await governor.halt("tool:pay", by=ANN, reason="odd")
+        await governor.halt("everything", by=ANN)
+        await governor.lift("tool:pay", by=ANN)
+        audit = governor.audit
+        lines = await governor.loop.bridge(audit.newest(what="halt."))
+        assert sorted((line["halt"], line["what"], line["seq"]) for line in lines) == [
+            ("everything", "halt.set", 1), ("tenant", "halt.lifted", 2), ("tenant", "halt.set", 1),
+        ]  # fmt: skip
+        made = await governor.loop.bridge(audit.checkpoints.make())
+        assert made is not None
+        assert [(head.kind, head.id, head.seq) for head in made.heads] == [
+            ("halt", "everything", 1),
+            ("halt", "tenant", 2),
+        ]
+        report = await governor.loop.bridge(audit.verify())
+        assert (report.findings, report.trails, report.events, report.unkeyed) == ([], 2, 3, 0)
+        record = await governor.loop.bridge(governor.store.load("halt", "default", "tenant"))
+        assert record is not None
+        await governor.loop.bridge(governor.store.delete("halt", "default", "tenant", record.v))
+        report = await governor.loop.bridge(audit.verify())
+        assert [finding.means for finding in report.findings] == [
+            "the whole halt is gone; checkpoint 1 has it with 2 events"
+        ]

@@ -15,10 +15,11 @@ import pytest
 from governor_agents import Decision, Governor, Run, Tool, Worker
 from governor_agents.audit import chain
 from governor_agents.claims import current_claim
+from governor_agents.core.halting import ALL_TENANTS
 from governor_agents.core.records import CallState, RunState
 from governor_agents.core.settling import HALT
 from governor_agents.errors import CallHalted, ConfigError
-from governor_agents.halts import ALL_TENANTS, FRESH, UNREADABLE
+from governor_agents.halts import FRESH, UNREADABLE
 from governor_agents.keys import Keys
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
