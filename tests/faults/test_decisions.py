@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +19,17 @@ import pytest
 
 from governor_agents import Decision, Governor, PolicySet, Worker
 from governor_agents.adapters.functions import Governed, Pending
-from governor_agents.core import driving
+from governor_agents.core import decisions, driving
 from governor_agents.core.binding import bind
 from governor_agents.core.records import CallState, Change, Run, RunState, evolve, split_approval_id
 from governor_agents.core.telling import call_event
 from governor_agents.errors import DecisionRefused, GovernorError, NotFound
+from governor_agents.stores import open_store
 from tests.faults.decision_table import COUNTS, DOCUMENT, KINDS, NAMES_WINNER, SAME, SITUATIONS, document
 from tests.faults.voters import kind as kind_of
 from tests.faults.voters import voter
 from tests.stores import STORES
+from tests.storm.broken import LastWriteWins
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE, BOB, CAROL, DAVE = "local:alice", "local:bob", "local:carol", "local:dave"
@@ -346,3 +349,47 @@ def one_winner(governor: Governor, approval: str, votes: list[list[Any]]) -> int
     with pytest.raises(DecisionRefused):
         governor.decide_sync(approval, again, by=voter((winner + 2) % VOTERS))
     return winner
+
+
+# -- controls ---------------------------------------------------------------------------------------------------------
+
+
+class Together(LastWriteWins):
+    """Two votes come to their write at the same moment."""
+
+    both = threading.Barrier(2)
+
+    async def swap(self, record: Any, **rest: Any) -> Any:
+        await asyncio.to_thread(self.both.wait)
+        return await super().swap(record, **rest)
+
+
+async def test_a_store_where_the_last_write_wins_is_found_out(tmp_path: Path) -> None:
+    """The control of the race: without compare-and-set both votes are told that they count."""
+    url = STORES["sqlite"](tmp_path)
+    one, other = (
+        Governor(PolicySet.from_text(POLICY), store=Together(open_store(url)))  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    async with one, other:
+        asked = await one.govern(name="pay")(_never).ask()
+        first, second = await asyncio.gather(
+            one.decide(asked.approval, made("approve"), by=ALICE),
+            other.decide(asked.approval, made("reject"), by=BOB),
+        )
+        votes = [(0, "counted", ""), (1, "counted", "")]
+        assert {first.calls[-1].state, second.calls[-1].state} == {CallState.APPROVED, CallState.REJECTED}
+        with pytest.raises(AssertionError):
+            one_winner(one, asked.approval, [list(vote) for vote in votes])
+
+
+def _never() -> None:
+    raise AssertionError("no worker runs here")
+
+
+async def test_a_build_that_counts_late_votes_is_found_out(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the table: a build that forgets who was first gives another verdict in these cells."""
+    monkeypatch.setattr(decisions, "after_the_fact", lambda run, *_: Change(run))
+    for situation in NAMES_WINNER[:2]:
+        with pytest.raises(AssertionError):
+            await test_cell_of_the_table(scene, situation, "reject")

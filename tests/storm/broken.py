@@ -33,14 +33,15 @@ class LastWriteWins(_Wrapped):
     """Nobody compares versions."""
 
     async def swap(self, record: Record, *, events: Any = (), not_after: Any = None, **rest: Any) -> Swapped:
-        current = await self._inner.load(record.kind, record.tenant, record.id)
-        late = current is not None and current.v != record.v
-        record = replace(record, v=current.v) if current else record
-        try:
-            answer = await self._inner.swap(record, events=() if late else events, **rest)
-        except StoreError:  # the audit log would have noticed; this build does not care
-            answer = await self._inner.swap(record, **rest)
-        return replace(answer, v=record.v + 1) if answer.won else answer
+        while current := await self._inner.load(record.kind, record.tenant, record.id):
+            late = current.v != record.v
+            try:
+                answer = await self._inner.swap(replace(record, v=current.v), events=() if late else events, **rest)
+            except StoreError:  # the audit log would have noticed; this build does not care
+                answer = await self._inner.swap(replace(record, v=current.v), **rest)
+            if answer.won:
+                return replace(answer, v=record.v + 1)
+        return Swapped(won=False)
 
 
 class ForgetsWrites(_Wrapped):
