@@ -17,9 +17,10 @@ from pathlib import Path
 
 from tests.crash.broken import BROKEN
 from tests.crash.forkserver import ForkServer
-from tests.crash.matrix import Kill, Matrix, Report, chosen, control, kinds_and_retries, nightly
+from tests.crash.matrix import AT_ONCE, WAITING, Kill, Matrix, Report, chosen, control, kinds_and_retries, nightly
 from tests.crash.scenes import SCENES
 from tests.stores import chosen as chosen_stores
+from tests.stores import clocked
 
 KILLS = 500
 NIGHTLY = 5_000
@@ -36,7 +37,8 @@ def tell(line: str) -> None:
 async def run(given: argparse.Namespace, folder: Path) -> int:
     """What was asked for; the exit code."""
     async with ForkServer("tests.crash.lives") as server:
-        matrix = Matrix(server, folder, tell)
+        real = any(not clocked(make(folder)) for make in given.stores.values())
+        matrix = Matrix(server, folder, tell, at_once=WAITING if real else AT_ONCE)
         if given.only:
             return say(await matrix.play([Kill.parse(given.only)], broken=given.broken))
         if given.broken:
@@ -45,7 +47,8 @@ async def run(given: argparse.Namespace, folder: Path) -> int:
         total = Report(stores=0)
         for store in given.stores:
             points = await matrix.discover(store, SCENES)
-            report = await matrix.play(chosen(store, points, kills=given.kills, seed=given.seed))
+            recoveries = await matrix.discover_recoveries(store, points)
+            report = await matrix.play(chosen(store, points, recoveries, kills=given.kills, seed=given.seed))
             add(total, report)
             for place in kinds_and_retries():
                 if len(report.points[place]) < POINTS:

@@ -21,13 +21,16 @@ from tests.crash.scenes import KINDS, RETRIES, SCENES, Kind
 from tests.stores import STORES
 
 AT_ONCE = 3
+WAITING = 12
+"""Cases at a time where time must be waited for."""
+
 BAD = ("lost", "double", "outside", "altered")
 LIVE = "tests.crash.lives:live"
-TWICE = 0.15
-"""How many of the further kills are followed by a second one, in the life that recovers."""
+FIRST = "tool:after@1"
+"""The kill after which a recovery has most to do."""
 
 Points = dict[tuple[str, Retry], Counter[str]]
-"""How often each point is reached when nobody is killed, by scene and retry class."""
+"""How often each point is reached, by scene and retry class."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,6 @@ class Kill:
 
     def __str__(self) -> str:
         return f"{self.store}/{self.scene}/{self.retry}/{'+'.join(self.aims)}"
-
-    @property
-    def kind(self) -> Kind:
-        """Which adapter."""
-        return SCENES[self.scene].kind
 
     @property
     def point(self) -> str:
@@ -96,12 +94,14 @@ class Report:
 class Matrix:
     """Plays cases in children of one fork server, a few at a time. Each case has a folder of its own."""
 
-    def __init__(self, server: ForkServer, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, server: ForkServer, folder: Path, tell: Callable[[str], None] = lambda _: None, *, at_once: int = AT_ONCE
+    ) -> None:
         self._server = server
         self._folder = folder
         self._tell = tell
         self._count = 0
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self._free = asyncio.Semaphore(at_once)
 
     # -- which points there are -------------------------------------------------------------------------------------
 
@@ -109,19 +109,25 @@ class Matrix:
         """Play each scene twice without a kill: a point counts as often as it was reached both times."""
         places = [(scene, retry) for scene in scenes for retry in retries]
         found = await asyncio.gather(*(self._dry(Kill(store, *place, ())) for place in places for _ in range(2)))
-        points: Points = {}
-        for place, once, again in zip(places, found[::2], found[1::2], strict=True):
-            points[place] = once & again
-        return points
+        return {place: once & again for place, once, again in zip(places, found[::2], found[1::2], strict=True)}
+
+    async def discover_recoveries(self, store: str, points: Points) -> Points:
+        """The same for the life that follows on a kill right after a tool ran."""
+        places = [place for place, counts in points.items() if FIRST.partition("@")[0] in counts]
+        found = await asyncio.gather(*(self._dry(Kill(store, *place, (FIRST,))) for place in places for _ in range(2)))
+        return {place: once & again for place, once, again in zip(places, found[::2], found[1::2], strict=True)}
 
     async def _dry(self, kill: Kill) -> Counter[str]:
+        """The points of a life that nobody disturbs, after those that ``kill`` ends."""
         async with self._free:
             folder, url = self._place(kill)
-            code = await self._life(kill, folder, url, 0, watch=True)
+            for life, aim in enumerate(kill.aims):
+                await self._life(kill, folder, url, life, aim=aim)
+            code = await self._life(kill, folder, url, len(kill.aims), watch=True)
             if code != 0:
                 raise RuntimeError(f"{kill} does not even live undisturbed ({code}):\n{_tail(folder)}")
             verdict = json.loads((folder / "verdict.json").read_text())
-            if any(verdict["findings"][name] for name in (*BAD, "unknown")):
+            if any(verdict["findings"][name] for name in BAD):
                 raise RuntimeError(f"{kill} goes wrong undisturbed: {verdict['findings']}")
             shutil.rmtree(folder)
             return Counter(verdict["points"])
@@ -148,7 +154,7 @@ class Matrix:
                 code = await self._life(kill, folder, url, lives, broken=broken)
         report.kills += lives
         report.cases += 1
-        report.points[kill.kind, kill.retry].add(kill.point)
+        report.points[kind_of(kill.scene), kill.retry].add(kill.point)
         wrong = self._add_up(report, folder, code) + ["the aimed kill never came"] * (lives == 0)
         if wrong:
             report.wrong += [f"{kill}: {sentence} (in {folder})" for sentence in wrong]
@@ -187,37 +193,36 @@ def _tail(folder: Path) -> str:
 # -- which kills are made -----------------------------------------------------------------------------------------------
 
 
-def aimed(store: str, points: Points) -> list[Kill]:
-    """Every kill at a named point: each scene, each retry class, each time the point is reached."""
+def aimed(store: str, points: Points, *before: str) -> list[Kill]:
+    """Every kill at a named point: each scene, each retry class, each time it is reached, after the kills ``before``."""
     return [
-        Kill(store, scene, retry, (f"{name}@{nth}",))
+        Kill(store, scene, retry, (*before, f"{name}@{nth}"))
         for (scene, retry), counts in points.items()
         for name, count in sorted(counts.items())
         for nth in range(1, count + 1)
     ]
 
 
-def chosen(store: str, points: Points, *, kills: int, seed: int) -> list[Kill]:
-    """At least so many kills: each point of each adapter and retry class once, then others, some of them two in a row.
+def chosen(store: str, points: Points, recoveries: Points, *, kills: int, seed: int) -> list[Kill]:
+    """So many cases, or as many as there must be, chosen by the seed.
 
-    The same seed chooses the same.
+    Each point of each adapter and retry class once, also those that only a recovery reaches; then others of either kind,
+    then two kills in a row at any moments.
     """
     rng = random.Random(f"{seed}/{store}")
-    everything = aimed(store, points)
+    everything, second = aimed(store, points), aimed(store, recoveries, FIRST)
     rng.shuffle(everything)
+    rng.shuffle(second)
     seen: set[tuple[Kind, Retry, str]] = set()
-    first: list[Kill] = []
-    rest: list[Kill] = []
-    for kill in everything:
-        place = (kill.kind, kill.retry, kill.point)
-        (rest if place in seen else first).append(kill)
+    must: list[Kill] = []
+    others: list[Kill] = []
+    for kill in (*everything, *second):
+        place = (kind_of(kill.scene), kill.retry, kill.aims[-1].partition("@")[0])
+        (others if place in seen else must).append(kill)
         seen.add(place)
-    made = [*first, *rest[: max(0, kills - len(first))]]
-    made = [
-        _twice(kill, points, rng) if at >= len(first) and rng.random() < TWICE else kill for at, kill in enumerate(made)
-    ]
-    while len(made) < kills:
-        made.append(_twice(rng.choice(everything), points, rng))
+    rng.shuffle(others)
+    made = [*must, *others][: max(kills, len(must))]
+    made += [_twice(rng.choice(everything), points, rng) for _ in range(kills - len(made))]
     return made
 
 
@@ -242,6 +247,11 @@ async def control(matrix: Matrix, store: str, name: str) -> tuple[bool, Report]:
     kills = [Kill.parse(text, store) for text in BROKEN[name].kills]
     report = await matrix.play(kills, broken=name)
     return getattr(report, BROKEN[name].finding) == len(kills), report
+
+
+def kind_of(scene: str) -> Kind:
+    """Which adapter."""
+    return SCENES[scene].kind
 
 
 def kinds_and_retries() -> list[tuple[Kind, Retry]]:

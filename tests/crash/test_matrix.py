@@ -1,6 +1,7 @@
 """The crash matrix in short: a few kills of each adapter, and broken builds that it must find (`python -m tests.crash`)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +10,7 @@ import pytest
 
 from tests.crash.broken import BROKEN
 from tests.crash.forkserver import ForkServer
-from tests.crash.matrix import BAD, Kill, Matrix, aimed, chosen, control, kinds_and_retries, sampled
+from tests.crash.matrix import BAD, FIRST, Kill, Matrix, aimed, chosen, control, kind_of, kinds_and_retries, sampled
 from tests.crash.scenes import RETRIES, SCENES
 from tests.stores import STORES
 
@@ -68,17 +69,19 @@ def test_broken_builds_are_found_out(tmp_path: Path) -> None:
 
 def test_the_chosen_kills_hold_every_point_of_each_column_and_follow_the_seed() -> None:
     """Whoever runs the full matrix with few kills still gets every point, and the same ones again with the same seed."""
-    counts = {"run.claimed:before": 2, "tool:after": 1, "model:before": 3}
-    points = {(scene, retry): {**counts} for scene in SCENES for retry in RETRIES}
-    made = chosen("sqlite", points, kills=10, seed=1)  # type: ignore[arg-type]
-    assert {(kill.kind, kill.retry, kill.point) for kill in made} == {
-        (*column, name) for column in kinds_and_retries() for name in counts
-    }
-    assert made == chosen("sqlite", points, kills=10, seed=1)  # type: ignore[arg-type]
-    many = chosen("sqlite", points, kills=500, seed=1)  # type: ignore[arg-type]
+    points, recoveries = (
+        {(scene, retry): Counter(counts) for scene in SCENES for retry in RETRIES}
+        for counts in ({"run.claimed:before": 2, "tool:after": 1}, {"run.claimed:before": 1, "call.resolved:after": 1})
+    )
+    made = chosen("sqlite", points, recoveries, kills=10, seed=1)
+    names = [(kind_of(kill.scene), kill.retry, kill.aims[-1].partition("@")[0], len(kill.aims)) for kill in made]
+    wanted = [("run.claimed:before", 1), ("tool:after", 1), ("call.resolved:after", 2)]
+    assert sorted(names) == sorted((*column, *place) for column in kinds_and_retries() for place in wanted)
+    assert made == chosen("sqlite", points, recoveries, kills=10, seed=1)
+    many = chosen("sqlite", points, recoveries, kills=500, seed=1)
     assert len(many) == 500
-    assert len(aimed("sqlite", points)) < 500  # type: ignore[arg-type]
-    assert any(len(kill.aims) == 2 for kill in many)
+    assert set(many) >= {*aimed("sqlite", points), *aimed("sqlite", recoveries, FIRST)}
+    assert any(kill.aims[1:] and kill.aims[1].startswith("*@") for kill in many)
     assert [Kill.parse(str(kill)) for kill in many] == many
 
 
