@@ -29,6 +29,8 @@ LIMIT = 600.0
 """Seconds after which a child hangs for sure, on a machine of any speed."""
 
 HUNG = "hung"
+SETTINGS, OURS = "GOVERNOR_", "GOVERNOR_TEST_"
+"""No setting of whoever starts the suite reaches the children, but those that are meant for tests."""
 
 
 class ForkServer:
@@ -40,10 +42,13 @@ class ForkServer:
         self._waiting: dict[int, asyncio.Future[int | str]] = {}
 
     async def __aenter__(self) -> Self:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(SETTINGS) or name.startswith(OURS)
+        }
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.crash.forkserver", *self._preload,
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            cwd=ROOT, env={**kept, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read())
         return self

@@ -46,7 +46,10 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class Case:
-    """What one life is to play. ``aim`` is ``POINT@N``, empty for a life that nobody kills; ``life`` counts from 0."""
+    """What one life is to play. ``aim`` is ``POINT@N``, empty for a life that nobody kills; ``life`` counts from 0.
+
+    ``keys`` is the file of keys that seal the store, empty for a store in clear.
+    """
 
     folder: str
     url: str
@@ -56,6 +59,7 @@ class Case:
     aim: str = ""
     broken: str = ""
     watch: bool = False
+    keys: str = ""
 
 
 class Time:
@@ -109,6 +113,7 @@ class Life:
         return Governor(
             policies(self.case.retry),
             store=open_store(self.case.url, **options),
+            keys=self.case.keys or None,
             secret=b"secret",
             lease=lease,
             handlers={CHANNEL: Desk(self.ledger)},

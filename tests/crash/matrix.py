@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from governor_agents.core.calls import Retry
+from governor_agents.keys import Keys
 from tests.crash.broken import BROKEN
 from tests.crash.forkserver import ForkServer
 from tests.crash.scenes import KINDS, RETRIES, SCENES, Kind
@@ -44,6 +46,11 @@ class Kill:
 
     def __str__(self) -> str:
         return f"{self.store}/{self.scene}/{self.retry}/{'+'.join(self.aims)}"
+
+    @property
+    def sealed(self) -> bool:
+        """True for about every third case: its store is sealed under keys."""
+        return crc32(str(self).encode()) % 3 == 0
 
     @property
     def point(self) -> str:
@@ -101,6 +108,8 @@ class Matrix:
         self._folder = folder
         self._tell = tell
         self._count = 0
+        self._keys = folder / "keys.json"
+        Keys.create(self._keys)
         self._free = asyncio.Semaphore(at_once)
 
     # -- which points there are -------------------------------------------------------------------------------------
@@ -182,6 +191,8 @@ class Matrix:
 
     async def _life(self, kill: Kill, folder: Path, url: str, life: int, **more: Any) -> int | str:
         case = {"folder": str(folder), "url": url, "scene": kill.scene, "retry": kill.retry, "life": life, **more}
+        if kill.sealed and not more.get("broken"):
+            case["keys"] = str(self._keys)
         return await self._server.run(LIVE, folder / "log", case)
 
 
