@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.audit import chain
 from governor_agents.core import halting
-from governor_agents.core.calls import sha256
+from governor_agents.core.calls import CLOSED, sha256
 from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, StoredEvent
 from governor_agents.core.records import Event, Run, RunState, evolve
@@ -44,6 +44,8 @@ MAX_TRIES = 100
 class Halt:
     """One thing that is stopped: by whom, when (epoch seconds by the store's clock), why."""
 
+    __pydantic_config__ = CLOSED
+
     scope: str
     by: str
     at: float
@@ -53,6 +55,8 @@ class Halt:
 @dataclass(frozen=True, slots=True)
 class HaltRecord:
     """The halts of one tenant, or those for all; ``seq`` and ``chain`` are the head of its audit events."""
+
+    __pydantic_config__ = CLOSED
 
     tenant: str
     id: str

@@ -29,6 +29,9 @@ IN_FLIGHT = 60.0
 
 Json = Any
 
+CLOSED: Any = {"extra": "forbid"}
+"""How stored classes are read: a key that no field has is refused. Written back, the record would have lost it."""
+
 
 def _refuse(path: str, why: str) -> ArgumentsError:
     return ArgumentsError(f"arguments are not plain JSON: {path or 'the value'} {why}")
@@ -113,6 +116,8 @@ class Operand:
 
     ``name`` is the argument's, ``size`` is in bytes.
     """
+
+    __pydantic_config__ = CLOSED
 
     name: str
     size: int

@@ -150,7 +150,8 @@ def _overdue(call: Call) -> tuple[Call, Event]:
     """A decided call that was not run in time."""
     to = C.EXPIRED if call.state is C.APPROVED else C.UNKNOWN
     told = "it was approved but not run in time" if to is C.EXPIRED else ""
-    call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told)
+    code = "run_within" if to is C.EXPIRED else call.code
+    call = evolve(call, state=next_call(call.state, CallEvent.OVERDUE, to), told=told, code=code)
     return call, call_event(call, reason="run_within")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
-from governor_agents.core.calls import IN_FLIGHT, Operand, Retry, ToolCall, thaw
+from governor_agents.core.calls import CLOSED, IN_FLIGHT, Operand, Retry, ToolCall, thaw
 from governor_agents.core.verdicts import DAY, OnExpire, Stage
 from governor_agents.errors import ArgumentsError
 
@@ -129,6 +129,8 @@ class Vote:
     ``seen`` is the digest it was given on when that is another: the same bytes, asked again under a stricter policy.
     """
 
+    __pydantic_config__ = CLOSED
+
     by: str
     kind: DecisionKind
     at: float
@@ -147,6 +149,8 @@ class Attempt:
     then.
     """
 
+    __pydantic_config__ = CLOSED
+
     fence: int
     owner: str
     at: float
@@ -156,6 +160,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """How a doubt was settled: an operator's answer, and what it rests on."""
+
+    __pydantic_config__ = CLOSED
 
     how: Answer
     by: str
@@ -169,6 +175,8 @@ class Result:
 
     ``sha256`` is over the JSON bytes; ``ok`` is False for an exception.
     """
+
+    __pydantic_config__ = CLOSED
 
     sha256: str
     data: str | None = field(default=None, repr=False)
@@ -186,6 +194,8 @@ class Call:
     instead of a result. ``in_flight`` is for how many seconds a request of the tool may still be under way after its
     worker died; ``doubt`` that an attempt ended without a result, ``lapsed`` when the latest did.
     """
+
+    __pydantic_config__ = CLOSED
 
     n: int
     call_id: str
@@ -261,6 +271,8 @@ class Call:
 class Lease:
     """Who may drive the run, until when. ``owner`` names one incarnation of a worker: host, pid and start time."""
 
+    __pydantic_config__ = CLOSED
+
     owner: str
     until: float
 
@@ -268,6 +280,8 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Where the framework's own state lies: a blob, and which code wrote it."""
+
+    __pydantic_config__ = CLOSED
 
     blob: str
     adapter: str
@@ -278,6 +292,8 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something people are to be told through one channel, at least once."""
+
+    __pydantic_config__ = CLOSED
 
     id: str
     n: int
@@ -296,6 +312,8 @@ class Response:
     in it; ``request`` are digests of what was asked, part by part, and ``calls`` the ids of the calls it made.
     """
 
+    __pydantic_config__ = CLOSED
+
     chain: tuple[str, ...]
     ordinal: int
     request: tuple[str, ...]
@@ -311,6 +329,8 @@ class Run:
     ``seq`` counts its audit events, ``chain`` is the head of their chain, ``keyed`` says that the last one has a MAC
     and ``chained`` when it was written.
     """
+
+    __pydantic_config__ = CLOSED
 
     tenant: str
     id: str

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.calls import CLOSED, Tool, ToolCall
 
 Outcome = Literal["allow", "deny", "require_approval"]
 OnExpire = Literal["continue", "end_run"]
@@ -24,6 +24,8 @@ class Stage:
     passes, the next stage of the same demand is asked; without one the approval expires. ``source`` says whose demand
     it is, so that waiting never removes a stage which another policy wants.
     """
+
+    __pydantic_config__ = CLOSED
 
     names: tuple[str, ...]
     people: tuple[str, ...] = ()

@@ -7,10 +7,24 @@ from dataclasses import replace
 
 from governor_agents.core.calls import Tool
 from governor_agents.errors import ConfigError
-from governor_agents.policies.values import is_glob, matcher, seconds, text
+from governor_agents.policies.values import choice, is_glob, matcher, seconds, text
 
 MAX_CACHED = 1_024
 """Tool names that are remembered; names come from models, so there may be any number."""
+
+
+def check(tool: Tool) -> Tool:
+    """The tool. Raises `ConfigError` when its annotations are none that are known."""
+    try:
+        choice(tool.retry, ("none", "idempotent", "reconcilable"))
+    except ConfigError as error:
+        raise ConfigError(f"tool {tool.name!r}: retry {error}") from None
+    operands: object = tool.operands
+    if not isinstance(operands, tuple) or not all(isinstance(name, str) and name for name in operands):
+        raise ConfigError(f"tool {tool.name!r}: operands must be a tuple of names of arguments, not {operands!r}")
+    for setting in (tool.idempotency_ttl, tool.in_flight):
+        seconds(setting)
+    return tool
 
 
 class Tools:
@@ -22,8 +36,7 @@ class Tools:
             text(name, "the name of a tool")
             if not isinstance(tool, Tool):
                 raise ConfigError(f"tool {name!r} must be a Tool, not {type(tool).__name__}")
-            for setting in (tool.idempotency_ttl, tool.in_flight):
-                seconds(setting)
+            check(tool)
         self._globs = [(matcher([name]), tool) for name, tool in self.declared.items() if is_glob(name)]
         self._cache: dict[str, Tool] = {}
 

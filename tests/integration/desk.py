@@ -40,8 +40,9 @@ Said = Verdict | Callable[[ToolCall], Verdict | None] | None
 class Desk:
     """A governor whose agent (or function) asks for ``deploy``, and everything that really ran.
 
-    ``say`` may be changed at any moment, as by a deployment. ``inside`` is awaited in each tool, with its name. Made
-    again on the same URL it is another process's view of the store.
+    ``say`` may be changed at any moment, as by a deployment. ``inside`` is awaited in each tool, with its name. The
+    model asks for all ``tools`` in each of its ``turns``. Made again on the same URL it is another process's view of
+    the store.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Desk:
         *,
         say: Said = ASK,
         tools: tuple[str, ...] = ("deploy",),
+        turns: int = 1,
         args: dict[str, Any] | None = None,
         schema: dict[str, Any] | None = None,
         policies: PolicySet | None = None,
@@ -60,6 +62,7 @@ class Desk:
         self.framework = framework
         self.say = say
         self.tools = tools
+        self.turns = turns
         self.args = ARGS if args is None else args
         self.schema = SCHEMA if schema is None else schema
         self.ran: list[tuple[str, bytes]] = []
@@ -102,8 +105,8 @@ class Desk:
 
             return FunctionTool(name, f"The tool {name}.", self.schema, invoke, strict_json_schema=False)
 
-        turn = [(name, self.args) for name in self.tools]
-        agent: Agent[Any] = Agent(name="support", model=OpenAIScript(turn), tools=[tool(name) for name in self.tools])
+        model = OpenAIScript(*[[(name, self.args) for name in self.tools]] * self.turns)
+        agent: Agent[Any] = Agent(name="support", model=model, tools=[tool(name) for name in self.tools])
         return agent, {"run_config": RunConfig(tracing_disabled=True)}
 
     def _langchain(self) -> Any:
@@ -114,7 +117,7 @@ class Desk:
             return StructuredTool(name=name, description=f"The tool {name}.", args_schema=self.schema, coroutine=invoke)
 
         return create_agent(
-            LangChainScript(turns=[[(name, self.args) for name in self.tools]]),
+            LangChainScript(turns=[[(name, self.args) for name in self.tools]] * self.turns),
             tools=[tool(name) for name in self.tools],
             middleware=[GovernorMiddleware(self.governor)],
             checkpointer=GovernorSaver(self.governor),

@@ -17,6 +17,7 @@ from governor_agents.core.calls import Retry
 from governor_agents.core.records import Run, evolve
 from governor_agents.errors import ConfigError, StoreError
 from governor_agents.policies import PolicySet, Rule
+from governor_agents.policies.tools import check
 from governor_agents.policies.values import seconds
 from governor_agents.probes import Probe
 
@@ -79,6 +80,7 @@ class Functions:
                 operands=tuple(operands) or tool.operands,
                 known=True,
             )
+            check(tool)
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigError(f"{called} is a generator; a governed function gives one result")
             if reconcile is not None:
