@@ -122,7 +122,7 @@ class Keys:
     @classmethod
     def rotate(cls, path: str | Path) -> Keys:
         """Add a sealing key, the newest from now on. The file is replaced in one step; raises like `from_file`."""
-        path = Path(path)
+        path = Path(os.path.realpath(path))  # a link goes on leading to the file
         with _alone(path):
             cls.from_file(path)  # never make more of a file that is not whole
             document, _ = _read(path)

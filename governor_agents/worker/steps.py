@@ -79,8 +79,7 @@ def tell_state(run: Run) -> None:
         why = f"nobody knows whether {doubts} happened" if doubts else run.blocked_detail or run.blocked
         log.warning("run %s is %s: %s", run.id, run.state, why)
     else:
-        # What was raised may quote the arguments; its kind is enough here, the record has the rest.
-        log.info("run %s is %s%s", run.id, run.state, f": {run.error.partition(':')[0]}" if run.error else "")
+        log.info("run %s is %s", run.id, run.state)  # what was raised may quote the arguments; the record has it
 
 
 async def deliver(governor: Governor, run: Run) -> Run:

@@ -38,7 +38,7 @@ from tests.faults.hostile import BYTES, MARKER, VALUES, Watch, broken, kinds, pl
 from tests.integration import openai_agents_app
 from tests.integration.openai_agents_app import Ledger
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600 if os.environ.get("GOVERNOR_NIGHTLY") else 900)
 
 PLAIN = (type(None), bool, int, float, str, list, dict)
 EACH_PLACE = 10_000 if os.environ.get("GOVERNOR_NIGHTLY") else 250

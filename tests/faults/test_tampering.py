@@ -22,7 +22,7 @@ from tests.faults.rows import ROWS, Row, SQLiteRows, flipped
 from tests.integration import langchain_app, openai_agents_app
 from tests.stores import STORES
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3600 if os.environ.get("GOVERNOR_NIGHTLY") else 600)]
 
 ANN = "ann@example.com"
 FLIPS = 2000 if os.environ.get("GOVERNOR_NIGHTLY") else 200

@@ -1,15 +1,18 @@
 """A governor with keys: where it takes them from, and what it makes of them."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from governor_agents import Governor
+from governor_agents import Decision, Governor, Worker
 from governor_agents.errors import ConfigError, KeyFileError, SealBroken
 from governor_agents.keys import Keys
 from governor_agents.stores import open_store
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.stores.sealed import SealedStore
+from tests.integration import langchain_app, openai_agents_app
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +81,48 @@ async def test_counters_are_sealed_too(path: Path) -> None:
     await inner.swap(type(row)(row.kind, row.tenant, row.id, row.body, v=2), op="set back")
     with pytest.raises(SealBroken):
         await store.add_below("t", "budget of ann", 3, 10)
+
+
+SECRET = "planted-secret-4711"
+
+
+async def test_arguments_and_results_are_in_no_log_line_and_no_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of functions and of both frameworks, at every level of the log, also when the tool fails and quotes them.
+
+    (What was raised stands in the trail as the reason of the failure; see the documentation.)
+    """
+    caplog.set_level(logging.DEBUG, "governor_agents")
+    url = f"sqlite:///{tmp_path}/governor.db"
+    told: list[Any] = []
+    async with Governor(store=url) as governor:
+
+        @governor.govern(name="pay", approvers=["ann@example.com"])
+        def pay(token: str) -> str:
+            if token.endswith("bad"):
+                raise RuntimeError(f"no such token {token}")
+            return f"paid with {token}"
+
+        for token in (SECRET, SECRET + "bad"):
+            asked = await pay.ask(token=token)
+            await governor.decide(asked.approval, Decision.approve(), by="ann@example.com")
+            await Worker(governor).run(once=True)
+            run = await governor.get(asked.run)
+            assert run.state.ended
+            told += [*await governor.timeline(run.id), repr(run)]
+    openai, _ = openai_agents_app.make_app(url, tmp_path / "ledger", [("refund", {"order": SECRET})])
+    async with openai:
+        run = await openai_agents_app.decide(openai, await openai.run("support", SECRET), Decision.approve())
+        await Worker(openai).run(once=True)
+        told += [*await openai.timeline(run.id), repr(await openai.get(run.id))]
+    app = langchain_app.App(url, langchain_app.Ledger(tmp_path / "ledger"), [[("pay", {"amount": 10, "to": SECRET})]])
+    async with app.governor:
+        run = await app.decide(await app.governor.run("support", SECRET), Decision.approve())
+        await Worker(app.governor).run(once=True)
+        told += [*await app.governor.timeline(run.id), repr(await app.governor.get(run.id))]
+    assert (tmp_path / "ledger").read_text().count(SECRET) == 2
+    assert "is completed" in caplog.text
+    assert SECRET not in caplog.text
+    quoting = [each for each in told if SECRET in str(each)]
+    assert [(line["what"], line["reason"]) for line in quoting] == [("run.failed", f"no such token {SECRET}bad")]

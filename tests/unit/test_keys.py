@@ -6,6 +6,8 @@ import logging
 import os
 import pickle
 import stat
+import subprocess
+import sys
 import threading
 import traceback
 from base64 import b64decode
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from governor_agents.core.codec import SEALED
-from governor_agents.errors import KeyFileError, SealBroken
+from governor_agents.errors import KeyFileError, MissingExtra, SealBroken
 from governor_agents.keys import Keys
 
 
@@ -236,3 +238,30 @@ def test_names_are_stable_and_say_nothing() -> None:
     assert keys.name("alice@example.com") == keys.name("alice@example.com") != keys.name("bob@example.com")
     assert keys.name("alice@example.com") != others.name("alice@example.com")
     assert "alice" not in keys.name("alice@example.com")
+
+
+def test_a_link_leads_to_the_file_after_a_rotation(path: Path) -> None:
+    """The file is replaced, not the link."""
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    assert len(Keys.rotate(link).sealing) == 2
+    assert link.is_symlink() and len(Keys.from_file(path).sealing) == 2
+
+
+def test_without_the_library_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys need it; nothing else does."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for use in (Keys.generate, lambda: Keys.from_file(path)):
+        with pytest.raises(MissingExtra, match=r"governor-agents\[keys\]"):
+            use()
+
+
+def test_without_keys_the_library_is_not_loaded() -> None:
+    """A governor that has none works where it is not installed."""
+    code = "import sys; sys.modules['cryptography'] = None; from governor_agents import Governor; "
+    code += "g = Governor(store='memory://'); assert g.list_runs_sync() == []; g.close_sync()"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
