@@ -23,7 +23,7 @@ from governor_agents.audit.reading import (
     tenant_of,
 )
 from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
-from governor_agents.audit.trail import Finding, Pin, Trail
+from governor_agents.audit.trail import NAMED, Finding, Pin, Trail
 from governor_agents.core.ports import Record, Store, StoredEvent
 from governor_agents.errors import ConfigError, GovernorError, NotFound, SnapshotError, StoreTooNew
 from governor_agents.keys import Keys
@@ -96,16 +96,18 @@ class AuditLog:
         limit: int = 100,
     ) -> list[dict[str, Any]]:
         """The newest ``limit`` events of these trails between two times whose ``what`` begins so; oldest first."""
-        kept: list[tuple[float, str, int, dict[str, Any]]] = []
+        kept: list[tuple[float, str, str, int, dict[str, Any]]] = []
         async for record, events in self.trails(run, security=security):
-            for line in (chain.parse(event.body) or {} for event in events):
-                at = line.get("at", 0.0)
+            for event in events:
+                none = {NAMED[record.kind]: record.id, "seq": event.seq, "what": "(not readable)"}
+                line = chain.parse(event.body) or none
+                at = at if isinstance(at := line.get("at"), float) else 0.0
                 if not since <= at <= until or not str(line.get("what", "")).startswith(what):
                     continue
-                heapq.heappush(kept, (at, record.id, line.get("seq", 0), line))
+                heapq.heappush(kept, (at, record.kind, record.id, event.seq, {**line, "at": at}))
                 if len(kept) > limit:
                     heapq.heappop(kept)
-        return [line for *_, line in sorted(kept, key=lambda row: row[:3])]
+        return [line for *_, line in sorted(kept, key=lambda row: row[:4])]
 
     # -- verifying --------------------------------------------------------------------------------------------------
 

@@ -214,3 +214,17 @@ def test_worker_makes_checkpoints(keyed) -> None:
     assert keyed.process("worker", "app:governor", "--once", "--checkpoint-every", "5").code == 0
     assert "nothing changed since checkpoint" in keyed("audit", "checkpoint").err
     assert keyed("audit", "verify").code == 0
+
+
+def test_events_that_are_none_are_listed_as_such(shop) -> None:
+    """Whatever somebody wrote into the trail, a list of it can be read; `verify` says what it is."""
+    [run] = decided(shop)
+    bodies = [b"\xff\x00", b'{"at":"yesterday","by":[1],"n":{},"seq":"x"}', b"[]", b"{}"]
+    with sqlite3.connect("governor.db") as database:
+        for seq, body in enumerate(bodies, 1):
+            database.execute("UPDATE ga_event SET body = ? WHERE id = ? AND seq = ?", [body, run, seq])
+    told = shop("audit", "list")
+    assert told.code == 0 and told.out.count("(not readable)") == 3
+    assert len(shop("audit", "list", "--json").json) == 5
+    assert shop("audit", "export").code == shop("audit", "export", "--format", "csv").code == 0
+    assert shop("audit", "verify").code == 1
