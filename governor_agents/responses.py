@@ -149,7 +149,8 @@ def _differs(kept: Response, request: tuple[str, ...]) -> str:
     """One line: which response, and what of its request is not as it was."""
     parts = [part for part, old, new in zip(PARTS, kept.request, request, strict=False) if old != new]
     where = f" inside {' > '.join(kept.chain)}" if kept.chain else ""
+    was = " and ".join(parts) or "the request"
     return (
-        f"response {kept.ordinal + 1} of the model{where} was recorded, but {' and '.join(parts) or 'the request'} it "
-        f"answered are not the same now; going on could run a call twice. Look at the run, then cancel it"
+        f"what a model answered was recorded (response {kept.ordinal + 1}{where}), but {was} that it answered to "
+        f"changed since; going on could run a call twice. Put the agent back as it was and repair the run, or cancel it"
     )

@@ -152,6 +152,10 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
 
 
 _BLOCKED = {
+    "replay": (
+        "a worker died inside a turn of the model, and what would be done now is not what was done then; "
+        "with the agent as it was, a repair lets it go on"
+    ),
     "caller_gone": "its caller is gone, and nobody else can run a method of its object",
     "snapshot": "the state that it was paused with cannot be resumed by this code",
 }

@@ -99,6 +99,11 @@ LEASE = Lease("host/1/2", NOW + 30)
             ["pay is a method", "governor-agents runs cancel run_a"],
         ),
         (
+            run_in(RunState.BLOCKED, blocked="replay", blocked_detail="response 2 differs: the instructions"),
+            "a worker died inside a turn of the model",
+            ["response 2 differs", "governor-agents runs repair", "governor-agents runs cancel run_a"],
+        ),
+        (
             run_in(RunState.BLOCKED, blocked="some_new_reason"),
             "stands still until an operator acts: some new reason",
             [],

@@ -151,8 +151,8 @@ class OpenAIAgentsAdapter:
         claim = current_claim()
         if claim is not None and (left := claim.responses.never_asked()):
             raise ReplayDiverges(
-                f"the loop came to rest, but {len(left)} recorded responses of the model were never asked for: it went "
-                f"another way than before. Look at the run, then cancel it"
+                f"the loop came to rest, but {len(left)} recorded responses of models were never asked for: it went "
+                f"another way than before. Put the agent back as it was and repair the run, or cancel it"
             )
         return segment
 

@@ -22,7 +22,7 @@ from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDon
 from governor_agents.adapters.openai_agents import answers
 from governor_agents.adapters.openai_agents.stretch import enclosing, stretch_here
 from governor_agents.claims import Claim, current_claim
-from governor_agents.errors import ReplayDiverges
+from governor_agents.errors import ReplayDiverges, SnapshotError
 from governor_agents.responses import Chain
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,7 @@ async def _place(
         return None
     try:
         content = claim.responses.given(enclosing(), request)
-    except ReplayDiverges as error:
+        given = None if content is None else answers.load(content)
+    except (ReplayDiverges, SnapshotError) as error:
         await stretch.stop(error)
-    return _Place(claim, enclosing(), request, None if content is None else answers.load(content))
+    return _Place(claim, enclosing(), request, given)
