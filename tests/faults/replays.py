@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langchain.agents import create_agent
+from langchain_core.tools import tool as langchain_tool
+from langgraph.graph import START, MessagesState, StateGraph
+
 from governor_agents import crash, driver
+from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
+from governor_agents.adapters.langchain.threads import Threads
 from governor_agents.background import Background
 from governor_agents.core import driving, execution
 from governor_agents.core.records import Call, CallState, evolve
@@ -26,7 +32,8 @@ from tests.crash import judge
 from tests.crash.forkserver import ForkServer
 from tests.crash.ledger import only
 from tests.crash.lives import Case, Life
-from tests.crash.scenes import AGENT, BOSS, EXPERT, LOOK, Kind, Scene, book, pay
+from tests.crash.models import LangChainModel, Turn
+from tests.crash.scenes import AGENT, BOSS, EXPERT, LOOK, Kind, Scene, Tools, book, pay
 from tests.stores import STORES
 
 NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
@@ -43,7 +50,10 @@ def _scenes(kind: Kind) -> list[Scene]:
     ]
 
 
-SCENES = {scene.name: scene for kind in KINDS for scene in _scenes(kind)}
+NODES = Scene("langchain.nodes", "langchain", ([book("c")],), inner=([book("a")], [LOOK, book("b")]))
+"""Two agents as nodes of a graph, one after the other."""
+
+SCENES = {scene.name: scene for scene in (*_scenes("openai"), *_scenes("langchain"), NODES)}
 ORDERS = ("together", "backwards", "apart")
 """How people decide: as they were asked, the last first, or each in a life of its own."""
 
@@ -60,6 +70,11 @@ class Replay(Life):
     """A life whose people decide in a given order."""
 
     case: Play
+
+    def __init__(self, case: Play, scene: Scene) -> None:
+        super().__init__(case, scene)
+        if scene is NODES:
+            self.governor.agents[AGENT] = lambda: _nodes(self)
 
     async def begin(self) -> None:
         """The request, as a stream if wanted."""
@@ -83,6 +98,29 @@ class Replay(Life):
                 await self.governor.decide(approval.id, decision, by=BOSS, digest=told["digest"])
                 made += 1
         return made or len(waiting)
+
+
+def _nodes(life: Life) -> Any:
+    tools, watched = Tools(life.ledger, None), [GovernorMiddleware(life.governor)]
+
+    @langchain_tool(name_or_callable="book")
+    async def writes(order: str, amount: int) -> str:
+        """Book."""
+        return await tools.run("book", order, amount)
+
+    @langchain_tool
+    async def look(at: str) -> str:
+        """Look."""
+        return f"saw {at}"
+
+    graph = StateGraph(MessagesState)
+    before: list[Turn] = [[]] * (len(NODES.inner) + 1)  # what the first agent said stands in the history of the second
+    for name, turns in (("inner", NODES.inner), ("outer", (*before, *NODES.turns))):
+        model = LangChainModel(called=name, turns=list(turns), ledger=life.ledger)
+        graph.add_node(name, create_agent(model, tools=[writes, look], middleware=watched))
+    graph.add_edge(START, "inner")
+    graph.add_edge("inner", "outer")
+    return graph.compile(checkpointer=GovernorSaver(life.governor), name="clerk")
 
 
 def asked_again(lines: Sequence[dict[str, Any]]) -> list[str]:
@@ -134,7 +172,13 @@ def _forgetful() -> None:
     driving.lapse_call = execution.lapse_call = lapse_call  # type: ignore[attr-defined]
 
 
+def _outer_later() -> None:
+    """An inner graph's checkpoint is stored before the one it hangs on."""
+    Threads._begins = lambda self, place: False  # type: ignore[method-assign]
+
+
 BROKEN: dict[str, Callable[[], None]] = {
+    "outer-later": _outer_later,
     "forgetful": _forgetful,
     "unrecorded": _unrecorded,
     "repeated": _repeated,

@@ -35,13 +35,13 @@ def test_a_streamed_run_that_died_is_given_back_its_responses(store: str, table:
 
 
 @pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scene", ["openai.deep", "langchain.deep", "langchain.nodes"])
 def test_a_crash_at_any_point_repeats_neither_a_write_nor_a_paid_question(
-    store: str, kind: str, table: Callable[[str], Table]
+    store: str, scene: str, table: Callable[[str], Table]
 ) -> None:
-    """A question may come again only if nothing had run since its answer."""
+    """A question may come again only if nothing had run since its answer; agents in tools and in nodes of a graph."""
     cases = table(store)
-    assert cases.play_all(f"{kind}.deep", spread(aims(cases.points(f"{kind}.deep")), 8)) == []
+    assert cases.play_all(scene, spread(aims(cases.points(scene)), 7)) == []
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -66,3 +66,9 @@ def test_a_build_that_records_nothing_is_found_out(table: Callable[[str], Table]
 def test_a_build_that_mixes_the_loops_up_is_found_out(table: Callable[[str], Table]) -> None:
     """The negative control of the chains: an inner loop is not given the outer one's answers."""
     assert table("sqlite").play("openai.deep", (THIRD,), broken="mixed").wrong
+
+
+def test_a_build_that_stores_an_inner_graph_before_the_outer_one_is_found_out(table: Callable[[str], Table]) -> None:
+    """The negative control for LangGraph: after the crash nothing leads to the inner checkpoint any more."""
+    wrong = table("sqlite").play("langchain.nodes", ("call.succeeded:after@1",), broken="outer-later").wrong
+    assert any("double" in sentence for sentence in wrong)

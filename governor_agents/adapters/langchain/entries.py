@@ -26,6 +26,12 @@ class Place(NamedTuple):
         """What the ids of its records begin with."""
         return sha256(freeze([self.thread, self.ns]))[:32]
 
+    @property
+    def around(self) -> list[Place]:
+        """The places of the graphs around this one, the outermost first."""
+        parts = self.ns.split("|") if self.ns else []
+        return [Place(self.thread, "|".join(parts[:depth])) for depth in range(len(parts))]
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:

@@ -95,7 +95,14 @@ class Threads:
         return any(isinstance(what, Saved) and what.initial and what.id == id for what in waiting)
 
     async def flush(self, place: Place) -> None:
-        """Make everything of this place durable that was added before. Raises `Fenced`, `StoreError`."""
+        """Make everything of this place durable that was added before, and the checkpoints that it hangs on.
+
+        A graph inside a node is found again by the id of its task, which follows from the outer checkpoint: were that
+        lost in a crash, the inner graph would begin anew. Raises `Fenced`, `StoreError`.
+        """
+        for outer in place.around:
+            if self._begins(outer):
+                await self.flush(outer)
         buffer = self._buffers.get(place)
         if buffer is None or not (buffer.entries or buffer.lock.locked()):
             return
@@ -111,6 +118,12 @@ class Threads:
                 with self._mutex:
                     buffer.entries[:0] = entries
                 raise
+
+    def _begins(self, place: Place) -> bool:
+        """True while a checkpoint waits here for the next one."""
+        with self._mutex:
+            buffer = self._buffers.get(place)
+            return buffer is not None and any(isinstance(entry.what, Saved) for entry in buffer.entries)
 
     def unsettled(self, thread: str) -> list[Place]:
         """The places of a thread where something waits to become durable."""
