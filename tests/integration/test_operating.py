@@ -68,10 +68,15 @@ class Place:
         assert program == "governor-agents"
         return self.python("-m", "governor_agents", *words)
 
-    def killed(self, before: str = "") -> str:
-        """Ask, approve, and kill the worker inside the tool; the run."""
+    def approved(self) -> str:
+        """Ask and approve; the approval."""
         id = self.python("-c", ASK).stdout.strip()
         assert self.type(f"governor-agents inbox approve {id}").returncode == 0
+        return id
+
+    def killed(self, before: str = "") -> str:
+        """Ask, approve, and kill the worker inside the tool; the run."""
+        id = self.approved()
         (self.folder / "deadly").touch()
         worker = "from governor_agents.cli.app import run; run(['worker', 'app:governor', '--once'])"
         assert self.python("-c", before + worker).returncode == -9
@@ -103,7 +108,7 @@ def tell(place: Place, run: str, story: str) -> None:
 
 def test_the_page_tells_stories() -> None:
     """Each block of commands is one of those that are told below."""
-    told = {"in-doubt", "happened", "early", "did-not-happen", "elsewhere", "dead"}
+    told = {"in-doubt", "happened", "early", "did-not-happen", "elsewhere", "dead", "halted"}
     assert set(STORIES) == told and PAGE.count("```console") == len(told)
 
 
@@ -155,6 +160,15 @@ def test_a_dead_run_is_repaired(tmp_path: Path) -> None:
     run = place.killed()
     place.until(run, "dead")
     tell(place, run, STORIES["dead"])
+    assert place.until(run, "completed")["output"] == "paid 120.0"
+
+
+def test_a_halt_stops_a_worker(tmp_path: Path) -> None:
+    """Halted, explained, listed, lifted; then the worker pays once."""
+    place = Place(tmp_path)
+    run = place.approved().removesuffix(".1")
+    tell(place, run, STORIES["halted"])
+    assert not (tmp_path / "paid").exists()
     assert place.until(run, "completed")["output"] == "paid 120.0"
 
 
