@@ -1,8 +1,8 @@
 """(e) What one gated call costs in durable writes, from the question to the end, resumed by a worker.
 
-Counted by what each write says of itself: the five compare-and-sets of the call (pause, decide, claim, intent, result), the run's
-own first and last write where they are not among the five, the writes of notices, the framework's checkpoints; and the
-contents that ride in them.
+Counted by what each write says of itself: the five compare-and-sets of the call (pause, decide, claim, intent, result),
+the run's own first and last write where they are not among the five, the writes of notices, the framework's
+checkpoints; and the contents that ride in them.
 """
 
 import asyncio
