@@ -74,9 +74,10 @@ class Findings:
 def judge(facts: Facts, restless: str = "") -> Findings:
     """Look at every order and every run of a case. ``restless`` says why the last life gave up, if it did."""
     found = Findings(lost=[restless] if restless else [])
-    if len(facts.runs) > 1:
-        found.double.append(f"one request became {len(facts.runs)} runs")
-    for run in facts.runs:
+    standing = [run for run in facts.runs if not _given_up(run)]
+    if len(standing) > 1:
+        found.double.append(f"one request became {len(standing)} runs")
+    for run in standing:
         _judge_run(facts, run, found)
     for order, (tool, args) in facts.scene.orders.items():
         effects = [effect for effect in facts.effects if effect.order == order]
@@ -85,6 +86,11 @@ def judge(facts: Facts, restless: str = "") -> Findings:
     _judge_doubts(facts, found)
     _judge_deaths(facts, found)
     return found
+
+
+def _given_up(run: Run) -> bool:
+    """A run that came to nothing, in whose place the caller asked again."""
+    return run.state is RunState.CANCELLED and run.cancel == "superseded" and not run.count
 
 
 def _judge_run(facts: Facts, run: Run, found: Findings) -> None:

@@ -28,7 +28,7 @@ from governor_agents.testing import MovableClock
 from governor_agents.worker import steps
 from tests.crash import broken, judge
 from tests.crash.ledger import Ledger
-from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, policies
+from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, policies, run_own
 from tests.stores import clocked
 
 LEASE = 30.0
@@ -134,7 +134,9 @@ class Life:
                     await caller
                 caller, did = None, 1
             if not did and not await self.pass_time():
-                return
+                if not await self.told_to_ask_again():
+                    return
+                await self.begin()
         raise RuntimeError("the run never comes to rest")
 
     async def runs(self) -> list[Run]:
@@ -146,6 +148,8 @@ class Life:
         if self.scene.kind != "functions":
             if self.scene.begin == "queue":
                 await self.governor.submit(AGENT, "go", conversation="c")
+            elif self.scene.begin == "own":
+                await run_own(self.governor, self.scene)
             else:
                 await self.governor.run(AGENT, "go", conversation="c")
             return None
@@ -157,6 +161,13 @@ class Life:
         while not await self.runs() and not caller.done():
             await asyncio.wait({caller}, timeout=0.02)
         return caller
+
+    async def told_to_ask_again(self) -> bool:
+        """True when the input of a loop of the caller's own died with its process: the record says so, and asks for it."""
+        return self.scene.begin == "own" and any(
+            run.state is RunState.BLOCKED and run.blocked == "snapshot" and "send it again" in run.blocked_detail
+            for run in await self.runs()
+        )
 
     async def decide(self) -> int:
         """People decide what they were told of, in this life or an earlier one; how many decisions they made."""

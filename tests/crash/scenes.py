@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents import Agent, RunConfig, function_tool, set_tracing_disabled
+from agents import Agent, RunConfig, Runner, function_tool, set_tracing_disabled
 from langchain.agents import create_agent
 from langchain_core.tools import tool as langchain_tool
 
@@ -57,7 +57,8 @@ EXPERT = ("expert", {"input": "do it"})
 
 @dataclass(frozen=True)
 class Scene:
-    """One script. ``begin``: the request is driven by its caller, queued for workers, or (functions) asked for and left.
+    """One script. ``begin``: the request is driven by its caller, queued for workers, driven in a loop of the caller's own
+    and handed over when it pauses, or (functions) asked for and left.
 
     ``stalls``: in the first life the tool outlives its lease while somebody else looks at the run. ``abandons``: the
     operator gives up what is in doubt, instead of looking whether it happened.
@@ -68,7 +69,7 @@ class Scene:
     turns: tuple[Turn, ...]
     inner: tuple[Turn, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
-    begin: Literal["drive", "queue", "leave"] = "drive"
+    begin: Literal["drive", "queue", "own", "leave"] = "drive"
     stalls: bool = False
     abandons: bool = False
 
@@ -104,6 +105,7 @@ def _agent_scenes(kind: Kind) -> list[Scene]:
         Scene(f"{kind}.edit", kind, ([pay("a")],), answers={"a": "edit"}, abandons=True),
         Scene(f"{kind}.reject", kind, ([pay("a"), pay("b")],), answers={"a": "reject"}, begin="queue"),
         Scene(f"{kind}.stall", kind, ([pay("a")],), stalls=True),
+        Scene(f"{kind}.own", kind, ([pay("a"), LOOK],), begin="own"),
     ]
 
 
@@ -257,3 +259,15 @@ def _langchain(governor: Governor, scene: Scene, ledger: Ledger, tools: Tools) -
         own = [*own, expert]
     model = LangChainModel(called="outer", turns=list(scene.turns), ledger=ledger)
     return create_agent(model, tools=own, middleware=watched, checkpointer=GovernorSaver(governor), name="clerk")
+
+
+async def run_own(governor: Governor, scene: Scene) -> None:
+    """The framework's own loop, and what it paused for handed over."""
+    prepared = governor.prepared(AGENT)
+    if scene.kind == "openai":
+        result = await Runner.run(prepared.agent, "go", **prepared.options)
+        await governor.suspend(result, name=AGENT, conversation="c")
+        return
+    where: Any = {"configurable": {"thread_id": "c"}}
+    out = await prepared.agent.ainvoke({"messages": [("user", "go")]}, where)
+    await governor.suspend(out, agent=prepared.agent, config=where)

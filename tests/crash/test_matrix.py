@@ -42,13 +42,15 @@ def test_kills_at_named_points_lose_nothing_and_run_nothing_twice(
         points = {}
         for scene, retry in SHORT:
             points |= await matrix.discover(store, [scene], [retry])  # type: ignore[list-item]
-        kills = sampled(store, points, kills=21, seed=SEED)
+        kills = sampled(store, points, kills=20, seed=SEED)
         assert len({kill.scene for kill in kills}) == len(SHORT)
+        kills.append(Kill(store, "langchain.gated", "none", (FIRST,)))
         report = await matrix.play(kills)
         with capsys.disabled():
             print(f"\n{report.line()}")
         assert not report.bad, report.wrong
         assert report.kills == len(kills)
+        assert report.unknown >= 1, "what was begun and not recorded is a doubt, and people settled it"
 
     play(tmp_path, work)
 
