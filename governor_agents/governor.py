@@ -94,7 +94,7 @@ class Governor:
         self.tenant = tenant
         self.env = env
         self.store: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
-        self.keys = self.store.keys if isinstance(self.store, SealedStore) else chosen(keys)
+        self.keys: Keys | None = self.store.keys if isinstance(self.store, SealedStore) else chosen(keys)
         if self.keys is not None and not isinstance(self.store, SealedStore):
             self.store = SealedStore(self.store, self.keys)
         self.loop = Background("governor-agents")

@@ -82,7 +82,7 @@ class Keys:
 
     def __init__(self, document: Mapping[str, Any], *, path: Path | None = None, mark: tuple[int, ...] = ()) -> None:
         derive = _deriver(_secret(document.get("root"), "root"))
-        self.path = path
+        self.path: Path | None = path
         self.audit: bytes = derive("audit")
         self.idempotency: bytes = derive("idempotency")
         self.signing: Ed25519PrivateKey = _signing(derive("signing"))

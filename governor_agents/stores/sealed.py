@@ -57,9 +57,9 @@ class SealedStore:
     """A `Store` that keeps everything sealed in another one."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
-        self.keys = keys
-        self.url = store.url
-        self.shared = store.shared
+        self.keys: Keys = keys
+        self.url: str = store.url
+        self.shared: bool = store.shared
         self._store = store
 
     async def open(self) -> None:
