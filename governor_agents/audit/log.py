@@ -136,7 +136,7 @@ class AuditLog:
         runs = listed(self._store, "run", self._tenant)
         for records in (runs, halts(self._store, self._tenant), streams(self._store, self._tenant)):
             async for record in records:
-                await self._look(report, record.kind, record.id, pins)
+                await self._look(report, record.kind, record.id, pins, record)
                 seen(report.trails)
         oldest = stream_of(await self._store.now() - KEPT_DAYS * 86_400.0)
         for kind, id in sorted(pins):  # what is left has no record
@@ -186,26 +186,30 @@ class AuditLog:
         except (SnapshotError, ConfigError) as error:
             series.unreadable(str(error))
 
-    async def _look(self, report: Report, kind: str, id: str, pins: Names) -> None:
-        """One trail; read again while it grows under our eyes."""
+    async def _look(self, report: Report, kind: str, id: str, pins: Names, given: Record | None = None) -> None:
+        """One trail, whose record is ``given`` when it was just listed; read again while it grows under our eyes."""
         said = pins.pop((kind, id), [])
-        findings: list[Finding] = []
         for _ in range(STEADY):
-            v, trail, findings = await self._trail(kind, id, said)
-            if not findings or v == await self._version(kind, id):
+            v, trail, findings = await self._trail(kind, id, said, given)
+            if not findings or await self._stands_at(kind, id, v):
                 break
+            given = None
         report.findings += findings
         report.trails += 1
         report.events += len(trail.events)
         last = chain.parse(trail.events[-1].body) if trail.events else None
         report.unkeyed += last is not None and "mac" not in last
 
-    async def _trail(self, kind: str, id: str, pins: Sequence[Pin]) -> tuple[int, Trail, list[Finding]]:
+    async def _trail(
+        self, kind: str, id: str, pins: Sequence[Pin], given: Record | None
+    ) -> tuple[int, Trail, list[Finding]]:
+        """A trail as it is found, with the version of its record, and what is wrong with it."""
         unreadable: list[Finding] = []
         record, events, v = None, [], 0
         try:
-            found = await self._store.load(kind, tenant_of(self._tenant, kind, id), id)
-            record, v = (None, 0) if found is None else (head_of(found), found.v)
+            found = given or await self._store.load(kind, tenant_of(self._tenant, kind, id), id)
+            if found is not None:
+                v, record = found.v, head_of(found)
         except (SnapshotError, StoreTooNew) as error:
             unreadable.append(Finding("unreadable", kind, id, 0, f"its record cannot be read: {error}"))
         try:
@@ -215,9 +219,10 @@ class AuditLog:
         trail = Trail(kind, id, record, events, pins)
         return v, trail, unreadable or verify.check(trail, self._key)
 
-    async def _version(self, kind: str, id: str) -> int:
+    async def _stands_at(self, kind: str, id: str, v: int) -> bool:
+        """True when the record has this version still, or cannot be read at all."""
         try:
             found = await self._store.load(kind, tenant_of(self._tenant, kind, id), id)
         except SnapshotError:
-            return 0
-        return 0 if found is None else found.v
+            return True
+        return v == (0 if found is None else found.v)

@@ -84,9 +84,11 @@ def head_of(record: Record) -> Head:
 async def events_of(store: Store, kind: str, tenant: str, id: str) -> list[StoredEvent]:
     """All events of a record."""
     found: list[StoredEvent] = []
-    while page := await store.events(kind, tenant, id, after=found[-1].seq if found else 0):
+    while True:
+        page = await store.events(kind, tenant, id, after=found[-1].seq if found else 0, limit=PAGE)
         found += page
-    return found
+        if len(page) < PAGE:
+            return found
 
 
 async def state_of(store: Store, tenant: str) -> State:

@@ -168,6 +168,8 @@ async def test_a_worker_is_never_more_than_100_events_or_a_minute_behind(url: st
         clock.move(1.0)
         made = await keep()
         assert made is not None and "b" in ids(made)
+        report = await worker.log.verify()
+        assert report.findings == [] and report.events == 602
 
 
 async def test_workers_that_gather_at_once_make_one_row(url: str) -> None:
