@@ -23,6 +23,7 @@ from agents import (
     ModelRetrySettings,
     ModelSettings,
     RunConfig,
+    SQLiteSession,
     function_tool,
     output_guardrail,
     retry_policies,
@@ -317,6 +318,64 @@ async def test_responses_cost_no_write_where_an_intent_follows(world: World, mon
         events = [event["what"] for event in await governor.timeline(run.id)]
     assert (run.status, len(writes)) == ("completed", 3 * 2 + 1)
     assert "run.answered" not in events
+
+
+def with_session(world: World) -> Callable[[dict[str, Any]], Any]:
+    """An agent whose history lies in a session of the SDK."""
+
+    def build(tools: dict[str, Any]) -> Any:
+        model = world.model("a", [("note", {"text": "n"})], [("hang", {})])
+        agent = Agent(name="A", model=model, tools=[tools["note"], tools["hang"]])
+        return agent, {"session": lambda id: SQLiteSession(id, world.folder / "sessions.db")}
+
+    return build
+
+
+async def test_a_session_holds_each_item_once_after_a_crash(world: World) -> None:
+    """What the dead stretch had added is found again; the question is the same, so the answer is given back."""
+    async with world.died(with_session(world)) as run:
+        session = SQLiteSession(run.id, world.folder / "sessions.db")
+        assert len(await session.get_items()) == 3
+        run = await goes_on(world, run, with_session(world))
+    assert (run.status, world.ran, world.asked) == ("completed", ["note n"], ["a"] * 3)
+    kinds = [item.get("role") or item["type"] for item in await session.get_items()]
+    assert kinds == ["user", *["function_call", "function_call_output"] * 2, "assistant"]
+    session.close()
+
+
+async def test_an_item_of_somebody_else_in_the_session_parks_the_run(world: World) -> None:
+    """The control: what the loop did not add is not taken for what it did."""
+    async with world.died(with_session(world)) as run:
+        session = SQLiteSession(run.id, world.folder / "sessions.db")
+        await session.pop_item()
+        await session.add_items([{"role": "user", "content": "me too"}])
+        run = await goes_on(world, run, with_session(world))
+    assert (run.status, run.blocked, world.ran) == ("blocked", "replay", ["note n"])
+    assert "that its loop did not add" in run.blocked_detail
+    session.close()
+
+
+async def test_a_session_that_was_there_before_is_read_as_it_was(world: World) -> None:
+    """The history of earlier runs stays in front, and a try that failed adds its question once."""
+    asked: list[Any] = []
+
+    def build(tools: dict[str, Any]) -> Any:
+        model = world.model("a", "fine")
+        model.fails, sound = int(not asked), model._answer
+        model._answer = lambda input: (asked.append(list(input)), sound(input))[1]
+        return Agent(name="A", model=model), {"session": lambda id: SQLiteSession(id, world.folder / "sessions.db")}
+
+    session = SQLiteSession("c", world.folder / "sessions.db")
+    await session.add_items([{"role": "user", "content": "before"}])
+    async with world.governor(build) as governor:
+        run = await governor.submit("a", "go", conversation="c")
+        run = await governor.resume(run.id)
+        assert run.status == "queued"
+        run = await governor.resume(run.id)
+    assert run.status == "completed"
+    assert [[item["content"] for item in items] for items in asked] == [["before", "go"]] * 2
+    assert [item.get("role") for item in await session.get_items()] == ["user", "user", "assistant"]
+    session.close()
 
 
 # -- what parks the run -------------------------------------------------------------------------------------------------

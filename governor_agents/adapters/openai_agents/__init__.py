@@ -7,7 +7,7 @@ own retries, sessions and hooks. What the SDK says of an approval only wakes a c
 
 In a durable run, what models answer is recorded before their tools run and given back when the worker died: models of
 the agents, of the run's configuration and of its provider. Not recorded is the model of a configuration that an agent
-tool has for itself, nor what a session holds; a stretch with one of these that died after a call is parked.
+tool has for itself; a stretch that asked it and died is parked. See `sessions` for what becomes of a session.
 
 `call.agent` in a policy is the name of the agent that makes the call, which inside an agent used as a tool, or after a
 handoff, is not the root agent.

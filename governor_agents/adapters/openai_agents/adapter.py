@@ -15,6 +15,7 @@ from governor_agents.adapters.openai_agents import outputs, snapshots
 from governor_agents.adapters.openai_agents.governing import govern, refuse_ungoverned
 from governor_agents.adapters.openai_agents.graph import outline, reachable, schema_sha256
 from governor_agents.adapters.openai_agents.models import recording
+from governor_agents.adapters.openai_agents.sessions import resumable
 from governor_agents.adapters.openai_agents.stretch import Stretch, within
 from governor_agents.claims import current_claim
 from governor_agents.core.calls import Json, Tool, ToolCall, freeze, sha256, thaw
@@ -143,8 +144,11 @@ class OpenAIAgentsAdapter:
     ) -> Segment:
         """One stretch, with every model recorded; all that was recorded before must have been asked for again."""
         config = recording(runner.get("run_config"))
+        safe = {**runner, "run_config": config}
+        if "session" in runner:
+            safe["session"] = resumable(runner["session"], self._governor)
         try:
-            segment = await self._until_rest(agent, input, stretch, {**runner, "run_config": config}, emit, context)
+            segment = await self._until_rest(agent, input, stretch, safe, emit, context)
         finally:
             if "run_config" not in runner:  # then the provider is ours
                 await config.model_provider.aclose()
