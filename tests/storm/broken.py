@@ -68,7 +68,7 @@ def _late_votes() -> None:
 
 
 def _rejected_runs() -> None:
-    """A rejected call is let through, and the look at the votes right before the tool is blind."""
+    """A rejected call is let through, and both looks at the votes right before the tool are blind."""
     sound = decisions._close
 
     def lets_through(run: Run, call: Call, decision: Decision, vote: Vote) -> Change:
@@ -81,6 +81,7 @@ def _rejected_runs() -> None:
 
     cast("Any", decisions)._close = lets_through
     cast("Any", execution).holds = lambda run, call: True
+    cast("Any", execution)._approved_enough = lambda run, call, verdict: True
 
 
 def _no_fence() -> None:

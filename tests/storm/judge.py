@@ -32,6 +32,7 @@ class Report:
     lost: int = 0
     undrained: int = 0
     broke_down: int = 0
+    audit_broken: int = 0
     unknown: int = 0
     dead: int = 0
     approved: int = 0
@@ -42,13 +43,21 @@ class Report:
     def bad(self) -> int:
         """How much is wrong; a doubt that people see is not."""
         return (
-            self.double + self.rejected_but_executed + self.winners_wrong + self.lost + self.undrained + self.broke_down
+            self.double
+            + self.rejected_but_executed
+            + self.winners_wrong
+            + self.lost
+            + self.undrained
+            + self.broke_down
+            + self.audit_broken
         )
 
     def line(self, stores: int = 1) -> str:
         """All of it on one line."""
         left = "".join(
-            f" {name}={getattr(self, name)}" for name in ("dead", "undrained", "broke_down") if getattr(self, name)
+            f" {name}={getattr(self, name)}"
+            for name in ("dead", "undrained", "broke_down", "audit_broken")
+            if getattr(self, name)
         )
         return (
             f"storm: stores={stores} gates={self.gates} kills={self.kills} stops={self.stops} double={self.double} "
@@ -97,6 +106,8 @@ async def judge(app: App, scene: Scene) -> Report:
     for line in scene.asked.lines():
         if line["run"] not in found:
             report.found("lost", f"run {line['run']} was promised and is not in the store")
+    for finding in (await app.governor.loop.bridge(app.governor.audit.verify())).findings:
+        report.found("audit_broken", str(finding))
     for line in scene.trouble.lines():
         report.found("broke_down", f"{line['part']} ended by itself: {line['error'].strip().splitlines()[-1]}")
     return report

@@ -32,6 +32,9 @@ WAITED = 10
 AGENTS = 25
 """One gate in so many is a call of an agent, of each framework."""
 
+LOOKS = 4
+"""How often in a row the watcher must find nothing."""
+
 ALLOWED, ASKED, FIRST_APPROVER = 0, 1, 2
 
 Part = Callable[[App, Scene, "Board"], Coroutine[Any, Any, None]]
@@ -115,9 +118,11 @@ async def work(app: App, scene: Scene, board: Board) -> None:
 
 
 async def watch(app: App, scene: Scene, board: Board) -> None:
-    """Return when nothing is left that would be done by itself."""
-    while await unsettled(app):  # noqa: ASYNC110  what is awaited lies in the store
-        await asyncio.sleep(0.25)
+    """Return when nothing is left that would be done by itself: a run may slip from state to state past one look."""
+    looks = 0
+    while looks < LOOKS:
+        looks = 0 if await unsettled(app) else looks + 1
+        await asyncio.sleep(0.2)
 
 
 async def unsettled(app: App) -> list[Run]:
