@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.stores import STORES
+from tests.stores import STORES, chosen
 from tests.storm import broken
 from tests.storm.nemesis import storm
 
@@ -27,16 +27,19 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=0.0, help="seconds per store before it gives up")
     parser.add_argument("--broken", choices=broken.FAULTS, default="", help="run a build with this fault")
     given = parser.parse_args()
-    names = given.stores.split(",")
-    if unknown := [name for name in names if name not in STORES]:
-        parser.error(f"no store is called {unknown[0]!r}; known: {', '.join(STORES)}")
+    if given.gates < 1 or given.kills < 0 or given.stops < 0:
+        parser.error("--gates is at least 1, --kills and --stops are at least 0")
+    try:
+        stores = chosen(given.stores)
+    except ValueError as error:
+        parser.error(str(error))
     os.environ.update(OPENAI_AGENTS_DISABLE_TRACING="1", LANGSMITH_TRACING="false")
     broken.apply(given.broken)
     total = None
-    for name in names:
+    for name, url in stores.items():
         with tempfile.TemporaryDirectory(prefix="storm-") as folder:
             report = storm(
-                STORES[name](Path(folder)),
+                url(Path(folder)),
                 Path(folder),
                 gates=given.gates,
                 kills=given.kills,
@@ -50,7 +53,7 @@ def main() -> int:
         for line in report.wrong[:20]:
             print(f"{name}: {line}", file=sys.stderr)
         total = report if total is None else total.plus(report)
-    print(total.line(len(names)) if total else "storm: stores=0")
+    print(total.line(len(stores)) if total else "storm: stores=0")
     return 1 if total is None or total.bad else 0
 
 
