@@ -31,6 +31,7 @@ from governor_agents.keys import Keys
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+Skipped = Callable[[str], None]
 Names = dict[tuple[str, str], list[Pin]]
 
 STEADY = 20
@@ -69,10 +70,12 @@ class AuditLog:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    async def trails(self, run: str = "", *, security: bool = False) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
+    async def trails(
+        self, run: str = "", *, security: bool = False, skipped: Skipped | None = None
+    ) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
         """Every trail with its record: of all runs and halts, of one ``run``, or of what was refused.
 
-        Raises `NotFound`.
+        ``skipped`` hears of those that cannot be read; without it they raise `SnapshotError`. Raises `NotFound`.
         """
         if run:
             record = await self._store.load("run", self._tenant, run)
@@ -83,7 +86,14 @@ class AuditLog:
         sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant))
         for records in (streams(self._store, self._tenant),) if security else sources:
             async for record in records:
-                yield record, await events_of(self._store, record.kind, record.tenant, record.id)
+                try:
+                    events = await events_of(self._store, record.kind, record.tenant, record.id)
+                except SnapshotError as error:
+                    if skipped is None:
+                        raise
+                    skipped(str(error))
+                    continue
+                yield record, events
 
     async def newest(
         self,
@@ -94,14 +104,16 @@ class AuditLog:
         until: float = float("inf"),
         what: str = "",
         limit: int = 100,
+        skipped: Skipped | None = None,
     ) -> list[dict[str, Any]]:
-        """The newest ``limit`` events of these trails between two times whose ``what`` begins so; oldest first."""
+        """The newest ``limit`` events of these `trails` between two times whose ``what`` begins so; oldest first."""
         kept: list[tuple[float, str, str, int, dict[str, Any]]] = []
-        async for record, events in self.trails(run, security=security):
+        async for record, events in self.trails(run, security=security, skipped=skipped):
             for event in events:
                 none = {NAMED[record.kind]: record.id, "seq": event.seq, "what": "(not readable)"}
                 line = chain.parse(event.body) or none
-                at = at if isinstance(at := line.get("at"), float) else 0.0
+                said = line.get("at")
+                at = said if isinstance(said, float) else 0.0
                 if not since <= at <= until or not str(line.get("what", "")).startswith(what):
                     continue
                 heapq.heappush(kept, (at, record.kind, record.id, event.seq, {**line, "at": at}))

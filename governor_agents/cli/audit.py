@@ -66,7 +66,7 @@ def list_(
 
     async def work(governor: Governor) -> list[dict[str, Any]]:
         await governor.open()
-        found = governor.audit.newest(run, security=security, limit=limit + 1, **wanted)  # type: ignore[arg-type]
+        found = governor.audit.newest(run, security=security, limit=limit + 1, skipped=_skipped, **wanted)  # type: ignore[arg-type]
         return await governor.loop.bridge(found)
 
     events = Place.of(ctx, store, tenant).run(work)
@@ -82,6 +82,10 @@ def list_(
         print_table(("AT", "RUN", "SEQ", "WHAT", "CALL", "BY"), [_row(event) for event in events])
     if more:
         note("there are older ones: see --limit, --since and --until")
+
+
+def _skipped(why: str) -> None:
+    note(f"not readable, left out: {visible(why)}")
 
 
 def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:
@@ -172,12 +176,16 @@ def export(
     format: Annotated[Format, typer.Option("--format", help="jsonl can be verified, csv be read.")] = Format.JSONL,
     store: StoreUrl = None,
     tenant: Tenant = None,
-) -> None:
-    """Write the whole trail, refused requests too: each event with its place in the chain."""
+) -> int:
+    """Write the whole trail, refused requests too: each event with its place in the chain.
+
+    Exit code 1 when some of it could not be read.
+    """
     from governor_agents.audit.export import csv_head, to_csv, to_jsonl
 
     place = Place.of(ctx, store, tenant)
     place.check()
+    missing: list[str] = []
     with _new(out) as file:
         if format is Format.CSV:
             file.write(csv_head())
@@ -185,7 +193,7 @@ def export(
         async def copy(governor: Governor) -> int:
             count = 0
             for security in (False,) if run else (False, True):
-                async for record, events in governor.audit.trails(run, security=security):
+                async for record, events in governor.audit.trails(run, security=security, skipped=missing.append):
                     file.write(to_jsonl(events) if format is Format.JSONL else to_csv(record.id, events))
                     count += len(events)
             return count
@@ -197,6 +205,9 @@ def export(
         count = place.run(work)
     if out is not None:
         hint(f"{count} events written to {visible(out)}")
+    for why in missing:
+        _skipped(why)
+    return 1 if missing else 0
 
 
 @app.command()

@@ -228,3 +228,20 @@ def test_events_that_are_none_are_listed_as_such(shop) -> None:
     assert len(shop("audit", "list", "--json").json) == 5
     assert shop("audit", "export").code == shop("audit", "export", "--format", "csv").code == 0
     assert shop("audit", "verify").code == 1
+
+
+def test_a_broken_seal_hides_one_trail_not_all(keyed) -> None:
+    """Lists and exports leave out what cannot be opened, and say so."""
+    one, other = decided(keyed, 2)
+    with sqlite3.connect("governor.db") as database:
+        database.execute("UPDATE ga_event SET body = ? WHERE id = ? AND seq = 2", [b"in clear", one])
+    told = keyed("audit", "list")
+    assert told.code == 0 and other in told.out and one not in told.out
+    assert told.err.startswith(f"governor-agents: not readable, left out: run {one}: event 2")
+    told = keyed("audit", "export", "--out", "trail.jsonl")
+    assert told.code == 1 and f"left out: run {one}" in told.err and "5 events written" in told.err
+    assert keyed("audit", "list", one).code == 2
+    told = keyed("audit", "verify")
+    assert told.code == 1 and told.out.startswith(
+        f"unreadable  {one} event 0: its events cannot be read: run {one}: event 2"
+    )
