@@ -167,6 +167,8 @@ def broken(checkpoint: Checkpoint, public: Sequence[Ed25519PublicKey], tenant: s
 class Series:
     """Checkpoints of one place, added oldest first: what is wrong with them, and what the sound ones pin.
 
+    Every pin counts, not only the last one of a trail: who rewrites a trail and waits has the rewritten one pinned too.
+
     ``public`` are the keys that may have signed, ``tenant`` whose they must be (None: anybody's); ``source`` names the
     place in words that stand before "checkpoint 7".
     """
@@ -176,7 +178,7 @@ class Series:
         self._tenant = tenant
         self._source = source
         self.findings: list[Finding] = []
-        self.pins: dict[tuple[str, str], Pin] = {}
+        self.pins: dict[tuple[str, str], list[Pin]] = {}
         self.digests: dict[int, str] = {}
         self.number = 0
 
@@ -199,9 +201,9 @@ class Series:
         self.digests[checkpoint.number] = checkpoint.digest
         name = f"{self._source}checkpoint {checkpoint.number}"
         for head in checkpoint.heads:
-            before = self.pins.get(head.name)
-            if before is None or (head.seq, head.v) > (before.head.seq, before.head.v):
-                self.pins[head.name] = Pin(head, name)
+            known = self.pins.setdefault(head.name, [])
+            if not known or known[-1].head != head:
+                known.append(Pin(head, name))
         return True
 
     def end(self, number: int, digest: str) -> None:

@@ -79,9 +79,9 @@ def verify_export(
         series = Series(public, tenant, f"{each.name}: ")
         report.checkpoints += series.hear(each.checkpoint)
         report.findings += series.findings
-        for name, pin in series.pins.items():
+        for name, more in series.pins.items():
             if not run or name == ("run", run):
-                pins.setdefault(name, []).append(pin)
+                pins.setdefault(name, []).extend(more)
     for kind, id, events in _trails(lines):
         if run and (kind, id) != ("run", run):
             continue

@@ -161,14 +161,14 @@ class AuditLog:
         series = await self._series(report, public)
         if (series.number or published) and not public:
             raise ConfigError("there are checkpoints, and no key to check them with: set GOVERNOR_KEYS or --public-key")
-        pins = {name: [pin] for name, pin in series.pins.items()}
+        pins = series.pins
         for each in published:
             outside = Series(public, self._tenant, f"{each.name}: ")
             if outside.hear(each.checkpoint):
                 report.checkpoints += 1
                 series.compare(each.checkpoint, each.name)
-            for name, pin in outside.pins.items():
-                pins.setdefault(name, []).append(pin)
+            for name, more in outside.pins.items():
+                pins.setdefault(name, []).extend(more)
             report.findings += outside.findings
         report.findings += series.findings
         return pins

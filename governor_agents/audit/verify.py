@@ -94,25 +94,31 @@ def end(trail: Trail, key: bytes | None) -> Iterator[Finding]:
 
 
 def pinned(trail: Trail, key: bytes | None) -> Iterator[Finding]:
-    """Whatever a checkpoint has said of the trail still stands in it."""
-    by_seq = {event.seq: event for event in trail.events}
+    """Whatever any checkpoint has said of the trail still stands in it; of each kind of breach one is told."""
+    pins = sorted(trail.pins, key=lambda pin: (pin.head.seq, pin.head.v))
+    if not pins:
+        return
+    by_seq = {event.seq: sha256(event.body) for event in trail.events}
     last = max(by_seq, default=0)
-    for pin in trail.pins:
-        head, source = pin.head, pin.source
-        if trail.record is None and not trail.events:
-            means = f"the whole {NAMED[trail.kind]} is gone; {source} has it with {head.seq} events"
-            yield _found(trail, "gone", 0, means)
-        elif head.seq not in by_seq:
-            means = (
-                f"the trail ends at event {last}; {source} has {head.seq}: the end was cut, or an older row put back"
-            )
-            yield _found(trail, "cut", last, means)
-        elif sha256(by_seq[head.seq].body) != head.head:
-            means = f"event {head.seq} is not the one of {source}: it or something before it was rewritten"
-            yield _found(trail, "rewritten", head.seq, means)
-        elif trail.record is not None and trail.record.v < head.v:
-            means = f"the record has version {trail.record.v}; {source} has {head.v}: an older row was put back"
-            yield _found(trail, "put_back", trail.record.seq, means)
+    furthest = pins[-1]
+    if trail.record is None and not trail.events:
+        means = f"the whole {NAMED[trail.kind]} is gone; {furthest.source} has it with {furthest.head.seq} events"
+        yield _found(trail, "gone", 0, means)
+        return
+    if furthest.head.seq > last:
+        has = f"{furthest.source} has {furthest.head.seq}"
+        means = f"the trail ends at event {last}; {has}: the end was cut, or an older row put back"
+        yield _found(trail, "cut", last, means)
+    for pin in pins:
+        if pin.head.seq <= last and by_seq.get(pin.head.seq) != pin.head.head:
+            means = f"event {pin.head.seq} is not the one of {pin.source}: it or something before it was rewritten"
+            yield _found(trail, "rewritten", pin.head.seq, means)
+            break
+    highest = max(pins, key=lambda pin: pin.head.v)
+    if trail.record is not None and trail.record.v < highest.head.v:
+        has = f"{highest.source} has {highest.head.v}"
+        means = f"the record has version {trail.record.v}; {has}: an older row was put back"
+        yield _found(trail, "put_back", trail.record.seq, means)
 
 
 CHECKS: tuple[Check, ...] = (places, links, macs, end, pinned)
