@@ -1,8 +1,10 @@
 """What came of a case, judged from the ledger and the record. Pure: facts in, findings out.
 
-* ``lost``: an order that was approved, or allowed, never ran and no operator was asked what to do; a run that does not
-  come to its end, although people decided and every doubt was answered; an audit trail with a hole.
-* ``double``: an order's effect more than once, unless the tool is idempotent and all of them bear the same key.
+* ``lost``: an order that was approved, or allowed, never ran and no operator was asked what to do; a result that the model
+  never heard; a run that does not come to its end, although people decided and every doubt was answered; an audit trail
+  with a hole.
+* ``double``: an order's effect more than once, unless the tool is idempotent and all of them bear the same key; a model
+  that is asked again for an answer that was acted on.
 * ``outside``: UNKNOWN although the call had no durable intent without a result when a process died, or although the
   tool is idempotent or its probe could tell; or a loop that went on without a durable result.
 * ``altered``: an effect with other bytes than those that were decided, or that nobody approved.
@@ -85,6 +87,7 @@ def judge(facts: Facts, restless: str = "") -> Findings:
         _judge_end(facts, order, tool, bool(effects), args, found)
     _judge_doubts(facts, found)
     _judge_deaths(facts, found)
+    _judge_models(facts, found)
     return found
 
 
@@ -176,6 +179,30 @@ def _judge_deaths(facts: Facts, found: Findings) -> None:
             for call in line["calls"]:
                 if call["state"] in WINDOW and "order" in call and said(call["tool"], call) in heard:
                     found.outside.append(f"the model heard of order {call['order']} before its result was durable")
+
+
+def _judge_models(facts: Facts, found: Findings) -> None:
+    """Every result reaches the model that asked for it, and no model is asked again for an answer that was acted on."""
+    asked: dict[tuple[str, tuple[str, ...]], int] = {}
+    last: dict[str, Sequence[str]] = {}
+    acted = 0
+    for line in facts.lines:
+        acted += line["kind"] == "effect"
+        if line["kind"] == "model":
+            request = (line["name"], tuple(line["heard"]))
+            if acted > asked.setdefault(request, acted):
+                found.double.append(f"the model {line['name']} was asked again for an answer that had been acted on")
+            last[line["name"]] = line["heard"]
+    doubted = {doubt["order"] for doubt in only(facts.lines, "doubt")}
+    for name, turns in (("outer", facts.scene.turns), ("inner", facts.scene.inner)):
+        orders = {args["order"] for turn in turns for _, args in turn if "order" in args} - doubted
+        for order, (tool, wanted) in facts.scene.orders.items():
+            if order in orders and wanted and name in last and not _heard(last[name], said(tool, wanted)):
+                found.lost.append(f"the model never heard what became of order {order}")
+
+
+def _heard(texts: Sequence[str], result: str) -> bool:
+    return any(result in text for text in texts)
 
 
 def _order(call: Call) -> str:

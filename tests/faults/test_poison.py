@@ -124,12 +124,6 @@ async def poisoned(folder: Path, store: str, server: ForkServer, kind: str) -> N
 
 async def repair(patients: Patients) -> None:
     """An operator says that it may be tried again."""
-    from governor_agents.core import driving
-
     async with Governor(store=patients.url) as governor:
-        change = await governor.loop.bridge(
-            governor.runs.change(
-                patients.runs[POISON], lambda run, now: driving.repair(run, now, by="ops", reason="mended")
-            )
-        )
-        assert change.run.state is RunState.READY or change.run.state is RunState.QUEUED
+        freed = await governor.repair(patients.runs[POISON], by="ops@example.com", reason="mended")
+    assert freed.state in (RunState.READY, RunState.QUEUED)
