@@ -71,6 +71,12 @@ class Storm:
             self._kill_all()
         report = self._judge()
         report.kills, report.stops = self._done.count("kill"), self._done.count("stop")
+        if report.gates < self._gates or (self._strikes and not self._scene.fault):
+            missing = max(self._gates - report.gates, 1)
+            report.undrained += missing
+            report.wrong.append(
+                f"undrained: {missing} gates were not asked, {len(self._strikes)} strikes not made in time"
+            )
         return report
 
     def _fork(self, child: Child) -> Child:

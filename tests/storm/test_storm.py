@@ -63,6 +63,13 @@ def test_storm_finds_a_broken_build(fault: str, strikes: tuple[int, int], found:
     assert all(numbers[name] >= 1 for name in found), said
 
 
+def test_a_storm_that_cannot_end_in_time_says_so() -> None:
+    """No time to do it all: it ends all the same, with 1 and the number of gates that were left over."""
+    code, numbers, said = storm("sqlite", "--gates", "5000", "--kills", "0", "--stops", "0", "--limit", "2")
+    assert code == 1
+    assert numbers["gates"] < 5000 and re.search(r" undrained=[1-9]", said), said
+
+
 def test_unknown_store_is_named() -> None:
     """A store that nobody knows is a usage error in one line."""
     command = [sys.executable, "-m", "tests.storm", "--stores", "nosuch"]
