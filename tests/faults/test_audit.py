@@ -244,6 +244,13 @@ def go_on_without_the_key(world: World, id: str, seq: int) -> tuple[Events, Row 
     return events, agreeing(world.records[id], events)
 
 
+def strip_all_macs(world: World, id: str, seq: int) -> tuple[Events, Row | None]:
+    bodies = [(at, lied(body) if at == seq else body) for at, body in world.events[id]]
+    plain = [(at, freeze({name: value for name, value in thaw(body).items() if name != "mac"})) for at, body in bodies]
+    events = anew(plain, 1, None)
+    return events, agreeing(world.records[id], events)
+
+
 ATTACKS: dict[Attack, set[str]] = {
     edit: {"links", "macs", "end", "pinned"},
     edit_and_link: {"macs", "pinned"},
@@ -260,6 +267,7 @@ ATTACKS: dict[Attack, set[str]] = {
     put_only_the_row_back: {"end", "pinned"},
     put_the_version_back: {"pinned"},
     go_on_without_the_key: {"macs", "pinned"},
+    strip_all_macs: {"pinned"},
 }
 """Every attack, and the checks that are meant to find it."""
 

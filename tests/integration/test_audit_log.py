@@ -14,6 +14,7 @@ from governor_agents import Decision, Governor, Worker
 from governor_agents.audit.checkpoints import Checkpoint
 from governor_agents.audit.gather import BACK, EVENTS, QUIET, WEEK
 from governor_agents.audit.log import AuditLog, Report
+from governor_agents.audit.security import KEPT_DAYS, stream_of
 from governor_agents.core import driving
 from governor_agents.core.ports import Record, Swapped
 from governor_agents.core.records import Run, RunState
@@ -360,3 +361,20 @@ async def test_halts_have_a_trail_too(url: str) -> None:
         assert [finding.means for finding in report.findings] == [
             "the whole halt is gone; checkpoint 1 has it with 2 events"
         ]
+
+
+async def test_the_stream_of_refused_requests_is_pinned_for_as_long_as_it_is_kept(url: str) -> None:
+    """A day that is gone is a finding; once days of that age are removed anyway, it is none."""
+    clock = MovableClock()
+    async with processes(url, 1, clock) as (one,):
+        one.log.refusals.note("decide", "not_found", "run_1.1", by="local:eve")
+        await one.log.refusals.flush()
+        day = stream_of(clock.time)
+        assert await one.make() == [day]
+        report = await one.log.verify()
+        assert (report.findings, report.trails, report.events) == ([], 1, 1)
+        assert await one.store.delete("audit", "t", day, 1)
+        report = await one.log.verify()
+        assert [(finding.code, finding.id) for finding in report.findings] == [("gone", day)]
+        clock.move((KEPT_DAYS + 1) * 86_400.0)
+        assert (await one.log.verify()).findings == []
