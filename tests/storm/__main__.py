@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from governor_agents.keys import Keys
 from tests.stores import STORES, chosen
 from tests.storm import broken
 from tests.storm.nemesis import storm
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--stops", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=float, default=0.0, help="seconds per store before it gives up")
+    parser.add_argument("--sealed", action="store_true", help="with keys, so that everything stored is sealed")
     parser.add_argument("--broken", choices=broken.FAULTS, default="", help="run a build with this fault")
     given = parser.parse_args()
     if given.gates < 1 or given.kills < 0 or given.stops < 0:
@@ -38,6 +40,9 @@ def main() -> int:
     total = None
     for name, url in stores.items():
         with tempfile.TemporaryDirectory(prefix="storm-") as folder:
+            if given.sealed:
+                Keys.create(Path(folder) / "keys.json")
+                os.environ["GOVERNOR_KEYS"] = f"{folder}/keys.json"  # as each process of a deployment finds them
             report = storm(
                 url(Path(folder)),
                 Path(folder),
