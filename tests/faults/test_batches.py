@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents import Run, guard
+from governor_agents import Run, guard, journal
 from governor_agents.core.calls import sha256
 from governor_agents.core.records import Call, CallState
 from tests.crash import models
@@ -182,7 +182,7 @@ def test_a_build_that_takes_a_known_id_for_leave_to_run_is_found_out(
     """The negative control: without the comparison of contents, what comes later runs on the earlier record."""
 
     async def known(self: Any, claim: Any, run: Any, known: Any, call: Any, *rest: Any) -> Any:
-        return guard._Entry(n=known.n, args=call.args, key=known.idem_key, attempt=1)
+        return journal.Entry(n=known.n, args=call.args, key=known.idem_key, attempt=1)
 
     monkeypatch.setattr(guard.Guard, "_known", known)
     with pytest.raises(AssertionError, match="other bytes"):

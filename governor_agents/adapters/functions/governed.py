@@ -37,7 +37,7 @@ from governor_agents.errors import (
     RunBlocked,
     WouldBlock,
 )
-from governor_agents.guard import Ran
+from governor_agents.journal import Ran
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
 from governor_agents.operands import bound

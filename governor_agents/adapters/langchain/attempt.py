@@ -19,7 +19,8 @@ from governor_agents.claims import Claim
 from governor_agents.core.calls import Tool, ToolCall, thaw
 from governor_agents.core.records import CallState
 from governor_agents.errors import GovernorError
-from governor_agents.guard import Ran, ToolFailed
+from governor_agents.guard import ToolFailed
+from governor_agents.journal import Ran
 
 position: ContextVar[tuple[int, ...]] = ContextVar("governor_agents_langchain_position", default=())
 """The places of the calls around this code in their messages, the outermost first."""

@@ -32,7 +32,7 @@ from governor_agents.errors import (
     GovernorError,
     RunBlocked,
 )
-from governor_agents.guard import Ran
+from governor_agents.journal import Ran
 from governor_agents.operands import bound
 
 if TYPE_CHECKING:

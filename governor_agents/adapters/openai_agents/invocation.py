@@ -24,7 +24,8 @@ from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
 from governor_agents.core.records import Call, CallState
 from governor_agents.errors import ApprovalPending, ArgumentsError, CallIdReused, OutcomeUnknown, RunBlocked
-from governor_agents.guard import Ran, ToolFailed
+from governor_agents.guard import ToolFailed
+from governor_agents.journal import Ran
 from governor_agents.operands import bound
 
 if TYPE_CHECKING:
