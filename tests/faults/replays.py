@@ -21,7 +21,7 @@ from langchain_core.tools import tool as langchain_tool
 from langgraph.graph import START, MessagesState, StateGraph
 
 from governor_agents import crash, driver
-from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
+from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver, threads
 from governor_agents.adapters.langchain.threads import Threads
 from governor_agents.background import Background
 from governor_agents.core import driving, execution
@@ -33,7 +33,7 @@ from tests.crash.forkserver import ForkServer
 from tests.crash.ledger import only
 from tests.crash.lives import Case, Life
 from tests.crash.models import LangChainModel, Turn
-from tests.crash.scenes import AGENT, BOSS, EXPERT, LOOK, Kind, Scene, Tools, book, pay
+from tests.crash.scenes import AGENT, BOSS, EXPERT, LOOK, Answer, Kind, Scene, Tools, book, pay
 from tests.stores import STORES
 
 NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
@@ -42,11 +42,18 @@ LIVE = "tests.faults.replays:live"
 LOOK_TWICE = ("look", {"at": "y"})
 
 
+DECIDED: dict[str, Answer] = {"a": "edit", "b": "reject"}
+
+
 def _scenes(kind: Kind) -> list[Scene]:
-    """Three writes around and inside a nested agent; a turn of five calls; the same with the nested agent in it."""
+    """Four writes around and inside a nested agent; a turn of five calls; writes after every kind of decision; a pause
+    inside the nested agent, and writes after it.
+    """
     return [
         Scene(f"{kind}.deep", kind, ([book("a")], [EXPERT], [book("d")]), inner=([LOOK], [book("b")], [book("c")])),
         Scene(f"{kind}.five", kind, ([pay("a"), LOOK, book("b"), LOOK_TWICE, pay("c")], [book("d")])),
+        Scene(f"{kind}.decided", kind, ([pay("a"), pay("b"), pay("c")], [book("d")], [book("e")]), answers=DECIDED),
+        Scene(f"{kind}.inside", kind, ([EXPERT], [book("d")]), inner=([pay("a")], [LOOK, book("b")], [book("c")])),
     ]
 
 
@@ -173,8 +180,9 @@ def _forgetful() -> None:
 
 
 def _outer_later() -> None:
-    """An inner graph's checkpoint is stored before the one it hangs on."""
+    """An inner graph's checkpoint is stored before the one it hangs on, which no timer makes durable either."""
     Threads._begins = lambda self, place: False  # type: ignore[method-assign]
+    threads.LINGER = 3600.0
 
 
 BROKEN: dict[str, Callable[[], None]] = {

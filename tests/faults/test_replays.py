@@ -45,6 +45,17 @@ def test_a_crash_at_any_point_repeats_neither_a_write_nor_a_paid_question(
 
 
 @pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("scene", "aim", "asks"), [("decided", "model:before@4", 4), ("inside", "model:before@5", 7)])
+def test_a_crash_after_people_decided_asks_what_was_asked_then(
+    store: str, kind: str, scene: str, aim: str, asks: int, table: Callable[[str], Table]
+) -> None:
+    """The model is told of an edit and of a no in the same words again; a pause inside a nested agent is gone on from."""
+    verdict = table(store).play(f"{kind}.{scene}", (aim,), retry="none")
+    assert (verdict.wrong, verdict.asks) == ((), asks)
+
+
+@pytest.mark.parametrize("store", STORES)
 def test_a_second_crash_while_responses_are_given_back_changes_nothing(
     store: str, table: Callable[[str], Table]
 ) -> None:
