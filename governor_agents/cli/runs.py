@@ -116,7 +116,7 @@ def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
             visible(f"{vote.kind} by {vote.by}{f': {vote.reason}' if vote.reason else ''}") + f", {when(vote.at)}",
         )
     for attempt in call.attempts:
-        died = "" if attempt.died is None else f"; known dead at {when(attempt.died)}"
+        died = "" if attempt.died is None else f"; done with it at {when(attempt.died)}"
         yield "attempt", f"{when(attempt.at)} by {visible(attempt.owner)}, fence {attempt.fence}{died}"
     if call.result is not None:
         yield "result", visible(call.result.data if call.result.data is not None else f"content {call.result.blob}")

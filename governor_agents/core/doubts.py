@@ -58,7 +58,10 @@ def note_deaths(run: Run, now: float, dead: Collection[str], *, by: str = "") ->
     """Write down that these workers are dead. ``by`` is the operator on whose word, empty when it was seen.
 
     A worker is one incarnation of a process, and what is dead stays dead: the observation may be older than the record.
+    Nobody's word stands against a lease that is alive.
     """
+    if by:
+        dead = set(dead) - {lease.owner for lease in (run.lease, run.waiter) if lease and lease.until > now}
     events: tuple[Event, ...] = ()
     for call in run.having(*OPEN):
         noted = tuple(_noted(attempt, now, dead) for attempt in call.attempts)

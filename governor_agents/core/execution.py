@@ -216,7 +216,8 @@ def record(
     Counts for that attempt of this claim only: else the change is an audit line ``call.fenced`` and nothing more, but
     that a result withdraws the call which was asked in the place of one that "did not happen". A result that comes
     late, when the call already stands in doubt, settles the doubt; an exception that comes late proves nothing and
-    changes nothing.
+    the doubt stands. In either case the attempt came back only now, whatever was said of its worker before: what may
+    be under way is counted from here.
     """
     call = run.call(n)
     if call is None and 0 < n <= run.count:  # its generation is closed
@@ -225,7 +226,8 @@ def record(
     call = find(run, n)
     if not _mine(call, owner, fence, attempt) or call.state not in (C.EXECUTING, C.UNKNOWN):
         dropped = call_event(call, FENCED, fence=fence, now=run.fence, ok=result.ok)
-        change = Change(evolve(run, updated=now), (dropped,))
+        back = _came_back(call, owner, fence, attempt, now) if call.state.open else call
+        change = Change(evolve(run.with_call(back), updated=now), (dropped,))
         mistaken = result.ok and _mine(call, owner, fence, attempt) and call.replaced_by is not None
         return _withdraw_replacement(change, call, now) if mistaken else change
     late = call.state is C.UNKNOWN
@@ -235,11 +237,20 @@ def record(
     moved = evolve(call, state=next_call(call.state, event, to), told=told if to is not C.UNKNOWN else call.told)
     if to is not C.UNKNOWN:
         moved = evolve(moved, result=result)
-    elif not late:
-        moved = evolve(moved, lapsed=now)  # this attempt, too, may have left a request under way
+    else:
+        moved = _came_back(evolve(moved, lapsed=call.lapsed if late else now), owner, fence, attempt, now)
     line = call_event(moved, "call.late_exception" if late and not result.ok else "", fence=fence, late=late)
     run = evolve(run.with_call(moved), attempts=0 if not late else run.attempts, updated=now)
     return settle(Change(run, (line,)), now)
+
+
+def _came_back(call: Call, owner: str, fence: int, attempt: int, now: float) -> Call:
+    """The call once the tool of an attempt of this claim has come back: nothing of it runs any more."""
+    made = call.attempts[attempt - 1] if 0 < attempt <= len(call.attempts) else None
+    if made is None or (made.owner, made.fence) != (owner, fence):
+        return call
+    ended = evolve(made, died=now)
+    return evolve(call, attempts=(*call.attempts[: attempt - 1], ended, *call.attempts[attempt:]))
 
 
 def _withdraw_replacement(change: Change, call: Call, now: float) -> Change:
@@ -273,7 +284,7 @@ def lapse(run: Run, n: int, now: float, *, owner: str, fence: int, attempt: int,
     if call.state is not C.EXECUTING or not _mine(call, owner, fence, attempt):
         return Change(run)
     if over:
-        call = evolve(call, attempts=(*call.attempts[:-1], evolve(call.attempts[-1], died=now)))
+        call = _came_back(call, owner, fence, attempt, now)
     call, event = lapse_call(call, now)
     return settle(Change(evolve(run.with_call(call), updated=now), (event,)), now)
 

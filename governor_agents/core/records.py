@@ -145,7 +145,7 @@ class Vote:
 class Attempt:
     """One time a worker set out to run the call.
 
-    ``died`` is when that worker was known to be done with it, dead or back from the tool without an answer; None until
+    ``died`` is when that worker was known to be done with it: dead, or back from the tool without a result; None until
     then.
     """
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from governor_agents import Decision, OutcomeUnknown, Reconciled, Run, ToolCall, liveness
-from governor_agents.core import execution
+from governor_agents.core import doubts, execution
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.records import Answer, CallState, Result, RunState
 from governor_agents.errors import ConfigError, Fenced, NotFound, NotInDoubt, TooEarly, WorkerMayLive
@@ -272,7 +272,7 @@ async def test_a_late_exception_changes_nothing_through_the_guard(way: str, tmp_
         leave()
         await ended(driving, slow)
         after = await governor.get(run.id)
-        assert (after.state, after.calls) == (run.state, run.calls)
+        assert (after.state, states(after), only(after).told) == (run.state, states(run), only(run).told)
         assert "call.late_exception" in [event["what"] for event in await governor.timeline(run.id)]
 
 
@@ -322,6 +322,24 @@ async def test_a_wrong_word_about_a_worker_elsewhere_does_not_pay_twice(tmp_path
         assert len(shop.ledger) == 1
         said = [event["by"] for event in await governor.timeline(run.id) if event["what"] == "call.worker_dead"]
         assert said == [OPS]
+
+
+async def test_without_the_wait_the_payment_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: with the rule taken out, the ledger shows the two effects that it is there against."""
+    monkeypatch.setattr(doubts, "_check_over", lambda run, call, now: None)
+    clock = movable()
+    shop = SHOPS["functions"](tmp_path, clock=clock)
+    run = await shop.approved()
+    async with shop.governor as governor:
+        with inside("functions", tmp_path, run) as life:
+            clock.move(2 * LEASE)
+            await shop.work()
+            await say(shop, run, "did-not-happen")
+            await governor.decide(f"{run.id}.2", Decision.approve(), by=ANN)
+            await shop.work()
+            assert len(shop.ledger) == 1
+            life.go_on()
+        assert len(shop.ledger) == 2
 
 
 # -- races ------------------------------------------------------------------------------------------------------------------

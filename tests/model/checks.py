@@ -134,7 +134,9 @@ def _of_attempts(old: Call, call: Call, event: Event) -> Iterator[str]:
     for was, made in zip(old.attempts, call.attempts, strict=False):
         if (was.fence, was.owner) != (made.fence, made.owner) or (was.died and not made.died):
             yield "fence: an attempt was changed"
-        done = event.what == "lapse" and event.word == "done" and _own(old, event) and made is call.attempts[-1]
+        # What the worker itself says of its tool: it came back, with no answer or an exception.
+        said = event.what == "record" or (event.what == "lapse" and event.word == "done")
+        done = said and (event.by, event.fence) == (was.owner, was.fence)
         if made.died and not was.died and was.owner != DEAD and not done:
             yield "doubt: a worker that may live was taken for dead"
 

@@ -269,13 +269,13 @@ class Walk:
             made = self.make(world.run, event)
             after = world if made is None else self.written(world, made.run)
             after = with_worker(after, at, Worker(worker.claims, rest))
-            if event.what == "lapse":
+            if event.what == "lapse" or hand.phase == "raised":
                 after = self._left(after, at, worker, hand, event)
             yield event, after, made.wrong if made else ()
 
     def _left(self, world: World, at: int, worker: Worker, hand: Hand, event: Event) -> World:
         """What an attempt leaves behind that ended without a result."""
-        if event.word == "done":  # it came back by itself: nobody waits for its request any more
+        if event.word == "done" or hand.phase == "raised":  # it came back: nobody waits for its request any more
             mine = Flight(hand.n, hand.key, at)
             flights = tuple(sorted(f._replace(sender=2) if f == mine else f for f in world.flights))
             return world._replace(flights=flights)

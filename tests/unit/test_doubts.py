@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import (
     ArgumentsError,
     Fenced,
+    GovernorError,
     IllegalTransition,
     NotFound,
     NotInDoubt,
@@ -116,6 +118,10 @@ def test_the_grace_counts_from_the_lapse_when_that_came_last() -> None:
 
 def test_every_worker_of_every_attempt_must_be_dead() -> None:
     """An idempotent call that was tried twice and is then in doubt: the first worker counts as well as the second."""
+    tried = driving.tick(begun(doubtful(replace(PAY, retry="idempotent")), now=50.0, owner=W2), 90.0, {W2}).run
+    tried = settling.request_cancel(tried, 91.0, by="op", reason="").run
+    with pytest.raises(WorkerMayLive, match="w1"):
+        resolve(tried, "did-not-happen", now=1e6)
     run = doubtful(replace(PAY, retry="idempotent"), (W1,))
     run = driving.tick(begun(run, now=50.0, owner=W2), 90.0).run
     run = settling.request_cancel(run, 91.0, by="op", reason="").run  # no more tries: RETRY becomes a doubt
@@ -129,13 +135,33 @@ def test_every_worker_of_every_attempt_must_be_dead() -> None:
 
 
 def test_an_exception_of_a_second_attempt_starts_the_grace_anew() -> None:
-    """It may have left a request under way itself."""
-    run = begun(doubtful(replace(PAY, retry="idempotent"), (W1,)), now=50.0)
-    run = record(run, RAISED, 80.0, fence=3, attempt=2).run
-    assert state(run) is CallState.UNKNOWN and run.calls[0].lapsed == 80.0
-    run = driving.abandon(run, 81.0, owner=W1, fence=3).run
-    run = doubts.note_deaths(run, 81.0, {W1}).run
-    assert doubts.over_at(run.calls[0]) == 141.0
+    """It may have left a request under way; but its tool came back, so its worker need not be dead."""
+    run = begun(doubtful(replace(PAY, retry="idempotent"), (W1,)), now=50.0, owner=W2)
+    run = execution.record(run, 1, 80.0, owner=W2, fence=3, attempt=2, result=RAISED, told="boom").run
+    call = run.calls[0]
+    assert (call.state, call.lapsed, [a.died for a in call.attempts]) == (CallState.UNKNOWN, 80.0, [40.0, 80.0])
+    assert doubts.over_at(call) == 140.0
+
+
+def test_an_attempt_that_comes_back_was_not_over_before() -> None:
+    """Its worker was said to be dead, and was not: what may be under way is counted from when its tool came back."""
+    run = doubts.note_deaths(doubtful(), 50.0, {W1}, by="op").run
+    assert doubts.over_at(run.calls[0]) == 110.0
+    assert doubts.over_at(record(run, RAISED, 105.0).run.calls[0]) == 165.0
+    again = driving.tick(begun(doubtful(replace(PAY, retry="idempotent"), (W1,)), now=50.0, owner=W2), 90.0, {W2}).run
+    late = record(again, RAISED, 300.0)  # of the first attempt: fenced, and a sign of life
+    assert late.events[0].what == execution.FENCED
+    assert [attempt.died for attempt in late.run.calls[0].attempts] == [300.0, 90.0]
+    assert record(again, RAISED, 300.0, fence=9).run.calls == again.calls
+
+
+def test_nobodys_word_stands_against_a_lease_that_is_alive() -> None:
+    """A call that was cut off in a run which its worker still drives, from a host that nobody can see into."""
+    run = begun(approved())
+    run = execution.lapse(run, 1, 5.0, owner=W1, fence=2, attempt=1).run
+    assert run.state is RunState.ACTIVE and doubts.note_deaths(run, 6.0, {W1}, by="op").run is run
+    assert doubts.note_deaths(run, 40.0, {W1}, by="op").run.calls[0].attempts[0].died == 40.0
+    assert doubts.note_deaths(run, 6.0, {W1}).run.calls[0].attempts[0].died == 6.0  # seen is seen
 
 
 def test_the_worker_that_lets_a_lease_lapse_notes_the_death() -> None:
@@ -292,12 +318,15 @@ def test_a_late_result_settles_the_doubt_and_frees_the_run() -> None:
     assert state(run) is CallState.SUCCEEDED and run.state is RunState.READY and run.calls[0].result == DONE
 
 
-def test_a_late_exception_is_written_down_and_changes_nothing() -> None:
-    """It says nothing about what the request did before."""
+def test_a_late_exception_is_written_down_and_the_doubt_stands() -> None:
+    """It says nothing about what the request did before; only that this attempt has come back by now."""
     run = doubtful()
     change = record(run, RAISED, 50.0)
     assert [event.what for event in change.events] == ["call.late_exception"]
-    assert evolve(change.run, updated=run.updated) == run
+    call = change.run.calls[0]
+    assert [attempt.died for attempt in call.attempts] == [50.0]
+    attempts = run.calls[0].attempts
+    assert evolve(change.run, updated=run.updated, calls=(evolve(call, attempts=attempts),)) == run
 
 
 @pytest.mark.parametrize("fence", [1, 3])
@@ -460,3 +489,60 @@ def test_a_tool_that_came_back_without_an_answer_is_done_with_the_call() -> None
     with pytest.raises(TooEarly):
         resolve(back, "did-not-happen", now=64.9)
     assert state(resolve(back, "did-not-happen", now=65.0).run) is CallState.FAILED
+
+
+# -- negative controls: a rule that cannot fail proves nothing -----------------------------------------------------------
+
+
+def _only_the_last_attempt(call: Any) -> float | None:
+    return OVER_AT(replace(call, attempts=call.attempts[-1:]))
+
+
+def _no_grace(call: Any) -> float | None:
+    return OVER_AT(replace(call, in_flight=0.0))
+
+
+def _never_alive(call: Any) -> float | None:
+    return OVER_AT(replace(call, attempts=tuple(replace(made, died=made.died or 0.0) for made in call.attempts)))
+
+
+def _with_the_old_key(run: Run, call: Any, now: float, nonce: str, verdict: Any) -> Any:
+    return replace(ANEW(run, call, now, nonce, verdict), idem_key=call.idem_key)
+
+
+def _with_the_old_votes(run: Run, call: Any, now: float, nonce: str, verdict: Any) -> Any:
+    return replace(ANEW(run, call, now, nonce, verdict), votes=call.votes, state=CallState.APPROVED)
+
+
+def _takes_no_for_leave(run: Run, n: int, now: float, *, happened: bool | None, **rest: Any) -> Change:
+    change = PROBED(run, n, now, happened=happened, **rest)
+    call = replace(change.run.calls[0], state=CallState.RETRY)
+    return change if happened is not False else evolve(change, run=change.run.with_call(call))
+
+
+OVER_AT, ANEW, PROBED = doubts.over_at, doubts._anew, doubts.probed
+FAULTS: dict[str, tuple[Any, str, Any, Callable[[], None]]] = {
+    "only the last attempt": (doubts, "over_at", _only_the_last_attempt, test_every_worker_of_every_attempt_must_be_dead),
+    "no grace": (doubts, "over_at", _no_grace, test_did_not_happen_is_refused_while_a_request_may_be_under_way),
+    "never alive": (doubts, "over_at", _never_alive, test_did_not_happen_is_refused_while_a_worker_may_live),
+    "the old key": (doubts, "_anew", _with_the_old_key,
+                    test_did_not_happen_asks_anew_under_a_new_number_nonce_digest_and_key),
+    "the old votes": (doubts, "_anew", _with_the_old_votes,
+                      test_did_not_happen_asks_anew_under_a_new_number_nonce_digest_and_key),
+    "no sign of life": (execution, "_came_back", lambda call, *rest: call,
+                        test_an_attempt_that_comes_back_was_not_over_before),
+    "replacement stays": (execution, "_withdraw_replacement", lambda change, call, now: change,
+                          test_a_result_after_did_not_happen_follows_the_chain_and_stops_at_what_has_begun),
+    "no is leave": (doubts, "probed", _takes_no_for_leave,
+                    lambda: test_any_other_finding_of_a_probe_is_a_doubt(False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_seeded_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each broken rule fails the test that is there for it."""
+    module, function, broken, test = FAULTS[name]
+    test()
+    monkeypatch.setattr(module, function, broken)
+    with pytest.raises((AssertionError, GovernorError, pytest.fail.Exception)):
+        test()

@@ -70,7 +70,7 @@ def test_show_names_the_ways_out_and_an_answer_lets_the_run_go_on(shop) -> None:
     shown = shop("runs", "show", run).out
     for flag in ("--happened", "--did-not-happen", "--abandon"):
         assert f"  governor-agents runs resolve {flag} --evidence TEXT {run} 1  (" in shown
-    assert "nothing of it can be under way after 20" in shown and "; known dead at 20" in shown
+    assert "nothing of it can be under way after 20" in shown and "; done with it at 20" in shown
     told = resolve(shop, run, "--did-not-happen")
     assert told.code == 1 and told.out == "" and told.err.count("\n") == 1
     assert re.search(rf"not yet: a request of {run}\.1 may be under way until 20\d\d-.* UTC", told.err)
