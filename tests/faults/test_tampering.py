@@ -86,9 +86,10 @@ async def accepted(world: World, changed: Iterable[Row], tenant: str = "default"
     changed = list(changed)
     world.rows.put(*changed)
     await world.work(tenant)
+    standing = {row.id: row for row in world.rows.rows()}
     believed = [
         row.id
-        for row, after in zip(changed, [world.row(row.id) for row in changed], strict=True)
+        for row, after in ((row, standing[row.id]) for row in changed)
         if (after.v, after.body, after.index, after.due) != (row.v, row.body, row.index, row.due)
     ]
     async with world.governor(tenant) as governor:
@@ -108,7 +109,8 @@ async def accepted(world: World, changed: Iterable[Row], tenant: str = "default"
 def flips(world: World, ids: Iterable[str]) -> list[Row]:
     """The rows of these runs, each with a byte of its body changed, somewhere."""
     dice = random.Random(18)
-    rows = [world.row(id) for id in ids]
+    stored = {row.id: row for row in world.rows.rows()}
+    rows = [stored[id] for id in ids]
     return [replace(row, body=flipped(row.body, dice.randrange(len(row.body)))) for row in rows]
 
 
