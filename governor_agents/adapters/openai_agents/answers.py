@@ -70,8 +70,8 @@ def dump(answer: ModelResponse) -> str:
 
 def load(content: str) -> ModelResponse:
     """The answer again, of the SDK's own types and no others. Raises `SnapshotError` for anything else."""
-    found = thaw(content)
     try:
+        found = thaw(content)
         answer = ModelResponse(
             output=[],
             usage=deserialize_usage(found["usage"]),

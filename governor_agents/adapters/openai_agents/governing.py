@@ -23,9 +23,10 @@ def govern(agent: Agent[Any], governor: Governor, *, allow_ungoverned: bool = Fa
     """Put an agent, its agent tools and its handoff targets under the governor's policies; the same agent.
 
     Works on the agents themselves, not on copies: a handoff holds on to the agent it was made with. Do it once, before
-    the first run; again changes nothing. Raises `UngovernedTool` when something runs past the policies: hosted tools,
-    MCP servers, shell, computer and patch tools; ``allow_ungoverned`` lets them pass, ungoverned. Raises `ConfigError`
-    for an agent that another governor holds.
+    the first run; again changes nothing. In front of an agent's model object stands one that records its answers in
+    durable runs. Raises `UngovernedTool` when something runs past the policies: hosted tools, MCP servers, shell,
+    computer and patch tools; ``allow_ungoverned`` lets them pass, ungoverned. Raises `ConfigError` for an agent that
+    another governor holds.
     """
     if not isinstance(agent, Agent):
         raise ConfigError(f"not an agent of the OpenAI Agents SDK: {type(agent).__name__}")
