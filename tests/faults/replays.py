@@ -158,11 +158,6 @@ def _repeated() -> None:
     driver._refuse_to_repeat = lambda run, adapter: None
 
 
-def _late() -> None:
-    """Responses are written by nobody but a pause."""
-    Responses.leading_to = lambda self, chain: ((), ())  # type: ignore[method-assign]
-
-
 def _mixed() -> None:
     """All loops share one chain."""
     sound = Responses.given
@@ -190,7 +185,6 @@ BROKEN: dict[str, Callable[[], None]] = {
     "forgetful": _forgetful,
     "unrecorded": _unrecorded,
     "repeated": _repeated,
-    "late": _late,
     "mixed": _mixed,
 }
 

@@ -34,6 +34,7 @@ from governor_agents import Governor, PolicySet, Run
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool
 from governor_agents.core.records import CallState
+from governor_agents.responses import Responses
 from tests.integration.openai_agents_app import ALLOW, ASK, Ledger, Scripted, Table, Turn, make_tools, states
 
 pytestmark = pytest.mark.anyio
@@ -376,6 +377,43 @@ async def test_a_session_that_was_there_before_is_read_as_it_was(world: World) -
     assert [[item["content"] for item in items] for items in asked] == [["before", "go"]] * 2
     assert [item.get("role") for item in await session.get_items()] == ["user", "user", "assistant"]
     session.close()
+
+
+@pytest.mark.parametrize("sound", [True, False])
+async def test_no_tool_starts_before_the_response_that_called_it_is_durable(
+    world: World, sound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write, a read and an inner agent's read of one turn, side by side; a build that writes nothing is the control."""
+    seen: dict[str, list[int]] = {}
+    other = world.governor(lambda tools: None)
+
+    def looking(name: str) -> Any:
+        @function_tool(name_override=name)
+        async def looks() -> str:
+            [run] = await other.list_runs()
+            seen.setdefault(name, []).append(len(run.responses))
+            return "looked"
+
+        return looks
+
+    def build(tools: dict[str, Any]) -> Agent[Any]:
+        inner = Agent(name="I", model=world.model("i", [("peek", {})]), tools=[looking("peek")])
+        turn: Turn = [("look", {}), ("note", {}), ("expert", {"input": "x"})]
+        own = [looking("look"), looking("note"), inner.as_tool("expert", "")]
+        return Agent(name="A", model=world.model("a", turn), tools=own)
+
+    if not sound:
+        monkeypatch.setattr(Responses, "leading_to", lambda self, chain: ((), ()))
+    async with world.governor(build) as governor:
+        run = await governor.run("a", "go")
+        answered = [event for event in await governor.timeline(run.id) if event["what"] == "run.answered"]
+    await other.close()
+    assert run.status == "completed"
+    if sound:
+        assert seen == {"look": [1], "note": [1], "peek": [2]}
+        assert len(answered) <= 2, "one write for the turn at most, and one for the inner agent's"
+    else:
+        assert seen == {"look": [0], "note": [0], "peek": [0]}
 
 
 # -- what parks the run -------------------------------------------------------------------------------------------------
