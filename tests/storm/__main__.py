@@ -58,8 +58,11 @@ def main() -> int:
         for line in report.wrong[:20]:
             print(f"{name}: {line}", file=sys.stderr)
         total = report if total is None else total.plus(report)
-    print(total.line(len(stores)) if total else "storm: stores=0")
-    return 1 if total is None or total.bad else 0
+    if total is None:
+        return 1
+    print(total.details(), file=sys.stderr)
+    print(total.line(len(stores)))
+    return 1 if total.bad else 0
 
 
 if __name__ == "__main__":

@@ -65,6 +65,14 @@ class Report:
             f"unknown={self.unknown}{left}"
         )
 
+    def details(self) -> str:
+        """What the line has no room for."""
+        share = 100.0 * self.unknown / max(self.gates, 1)
+        return (
+            f"{self.approved} gates approved, {self.refused_votes} votes refused, {share:.2f} % of the gates in doubt "
+            f"(target 0.5 % on a quiet machine)"
+        )
+
     def plus(self, other: Report) -> Report:
         """Both reports as one."""
         return Report(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
