@@ -19,7 +19,7 @@ from governor_agents import Decision, OutcomeUnknown, Reconciled, Run, ToolCall,
 from governor_agents.core import doubts, execution
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.records import Answer, CallState, Result, RunState
-from governor_agents.errors import ConfigError, Fenced, NotFound, NotInDoubt, TooEarly, WorkerMayLive
+from governor_agents.errors import ConfigError, Fenced, IllegalTransition, NotFound, NotInDoubt, TooEarly, WorkerMayLive
 from governor_agents.liveness import this_worker
 from tests.integration.doubt_app import ANN, LEASE, OPS, SHOPS, Shop, movable, only, states
 
@@ -410,6 +410,20 @@ async def dead_worker_in_process(folder: Path, clock: Any) -> tuple[Shop, Any, R
     clock.move(2 * LEASE)
     await shop.work()
     return shop, clock, await governor.get(run.id)
+
+
+def test_the_blocking_twins_answer_and_repair(tmp_path: Path) -> None:
+    """For programs without a loop: the same answers, the same refusals."""
+    clock = movable()
+    shop = SHOPS["functions"](tmp_path, lambda amount: lost(shop, amount), clock=clock)
+    governor = shop.governor
+    run = asyncio.run(shop.approved())
+    run = asyncio.run(until_doubt(shop, clock, run))
+    with pytest.raises(IllegalTransition):
+        governor.repair_sync(run.id, by=OPS, reason="x")
+    after = governor.resolve_sync(run.id, 1, "happened", by=OPS, evidence="the bank's statement")
+    assert (after.state, after.output) == (RunState.COMPLETED, "the bank's statement")
+    governor.close_sync()
 
 
 async def test_calls_that_are_not_there_or_not_in_doubt(tmp_path: Path) -> None:
