@@ -410,7 +410,8 @@ async def test_no_tool_starts_before_the_response_that_called_it_is_durable(
     await other.close()
     assert run.status == "completed"
     if sound:
-        assert seen == {"look": [1], "note": [1], "peek": [2]}
+        assert {name: len(counts) for name, counts in seen.items()} == {"look": 1, "note": 1, "peek": 1}
+        assert min(*seen["look"], *seen["note"]) >= 1 and seen["peek"] == [2]
         assert len(answered) <= 2, "one write for the turn at most, and one for the inner agent's"
     else:
         assert seen == {"look": [0], "note": [0], "peek": [0]}
