@@ -216,9 +216,14 @@ async def test_a_copy_of_at_most_a_second_serves_calls_that_change_nothing(url: 
             await looks.call()
 
 
-async def test_a_tenant_is_halted_alone_and_everything_for_all(url: str) -> None:
-    """``tenant`` is one customer's; ``everything`` stops every tenant of the store."""
-    async with desk("functions", url, say=ALLOW) as mine, desk("functions", url, say=ALLOW, tenant="other") as theirs:
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_tenant_is_halted_alone_and_everything_for_all(url: str, sealed: bool) -> None:
+    """``tenant`` is one customer's; ``everything`` stops every tenant of the store, with keys as without."""
+    keys = Keys.generate() if sealed else None
+    async with (
+        desk("functions", url, say=ALLOW, keys=keys) as mine,
+        desk("functions", url, say=ALLOW, keys=keys, tenant="other") as theirs,
+    ):
         await mine.governor.halt("tenant", by=OP)
         with pytest.raises(CallHalted):
             await mine.call()
