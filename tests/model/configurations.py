@@ -79,7 +79,13 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "none-zombies": Configuration("The same; workers go on after their claim is over.", zombies=True),
     "doubt": Configuration("A doubt, and what is still under way while it is answered.", again=True, short=True),
     "idempotent": Configuration("An approved call that may be tried again.", ((SAFE,),), tries=2, short=True),
-    "idempotent-doubt": Configuration("Two attempts in doubt, of which one may live.", ((SAFE,),), again=True),
+    "idempotent-doubt": Configuration(
+        "Two attempts in doubt, of which one may live; nobody answers when it is asked anew.",
+        ((FREE_SAFE,),),
+        begin="queued",
+        people=(),
+        again=True,
+    ),
     "idempotent-3": Configuration("Three attempts of it.", ((SAFE,),), tries=3, workers=1),
     "idempotent-policy": Configuration("Tried again under other policies.", ((SAFE,),), later=("deny", "more")),
     "reconcilable": Configuration("An approved call with a probe.", ((PROBED,),), cancels=("cancel",), short=True),
@@ -130,7 +136,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "mixed": Configuration("Allowed, denied and asked in one turn.", ((FREE, NO, ONE),), begin="queued", tries=1),
     "two": Configuration("Two calls in one pause.", ((ONE, ONE),), tries=1, cancels=("cancel",)),
-    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=2),
+    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=2, workers=1),
     "two-classes": Configuration("One of each class.", ((SAFE, ONE),), cancels=("cancel",)),
     "turns": Configuration("Two pauses, each with a call.", ((ONE,), (ONE,)), begin="queued"),
     "function": Configuration(

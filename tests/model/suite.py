@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from typing import Any
 
 from tests.model import rows
 from tests.model.configurations import CONFIGURATIONS
+from tests.model.machine import play
 from tests.model.mutations import MUTATIONS, seeded
 from tests.model.walk import Found, Walk
+from tests.stores import STORES
+
+EXAMPLES = 200
+"""How many runs of 50 steps the machine plays on each store."""
 
 
 @dataclass
 class Report:
-    """What the walks found. ``missed`` are the faults that no walk caught; ``unused`` the rows that none reached."""
+    """What the walks found. ``missed`` are the faults that no walk caught; ``unused`` the rows that none reached.
+
+    ``played`` are the stores on which the machine was played, with what failed there.
+    """
 
     found: dict[str, Found] = field(default_factory=dict)
     caught: dict[str, str] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
+    played: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     whole: bool = False
 
@@ -42,7 +53,7 @@ class Report:
     @property
     def good(self) -> bool:
         """True when there is nothing to tell."""
-        return not (self.breaches or self.stuck or self.missed or self.unused)
+        return not (self.breaches or self.stuck or self.missed or self.unused or any(self.played.values()))
 
     def line(self) -> str:
         """The one line."""
@@ -51,9 +62,11 @@ class Report:
         seeds = len(self.caught) + len(self.missed)
         used = len(rows.ALL) - len(self.unused)
         tables = f" rows={used}/{len(rows.ALL)}" if self.whole else ""
+        stores = sum(not failed for failed in self.played.values())
+        played = f" stores={stores}/{len(self.played)} examples={EXAMPLES}x50" if self.played else ""
         return (
             f"model: configurations={len(self.found)} states={worlds} transitions={steps} violations={self.breaches} "
-            f"stuck={self.stuck} mutations={len(self.caught)}/{seeds}{tables}"
+            f"stuck={self.stuck} mutations={len(self.caught)}/{seeds}{tables}{played}"
         )
 
     def sizes(self) -> str:
@@ -74,6 +87,7 @@ class Report:
                 lines += [f"{name}: {what}", *(f"    {at}. {step}" for at, step in enumerate(way, 1))]
         lines += [f"not caught: {name}" for name in self.missed]
         lines += [f"never reached: {state} --{event}--> {to}" for state, event, to in self.unused]
+        lines += [f"on {store}: {failed}" for store, failed in self.played.items() if failed]
         return "".join(line + "\n" for line in lines)
 
 
@@ -84,10 +98,13 @@ def run(*, short: bool = False, only: str | None = None, processes: int = 1) -> 
     """Walk, and seed the faults; ``only`` names one configuration and seeds none."""
     names = [only] if only else [name for name, config in CONFIGURATIONS.items() if config.short or not short]
     jobs = [("walk", name) for name in names] + [("seed", name) for name in MUTATIONS if not only]
+    jobs += [("play", name) for name in STORES if not short and not only]
     report = Report(whole=not short and not only)
     for (kind, name), result, seconds in _done(jobs, processes):
         report.seconds[name] = seconds
-        if kind == "walk":
+        if kind == "play":
+            report.played[name] = result
+        elif kind == "walk":
             report.found[name] = result
         elif (why := caught(name, result)) is not None:
             report.caught[name] = why
@@ -96,7 +113,7 @@ def run(*, short: bool = False, only: str | None = None, processes: int = 1) -> 
     return report
 
 
-def _done(jobs: list[Job], processes: int) -> Iterator[tuple[Job, Found, float]]:
+def _done(jobs: list[Job], processes: int) -> Iterator[tuple[Job, Any, float]]:
     if processes < 2:
         yield from map(do, jobs)
         return
@@ -104,16 +121,28 @@ def _done(jobs: list[Job], processes: int) -> Iterator[tuple[Job, Found, float]]
         yield from pool.imap(do, jobs)
 
 
-def do(job: Job) -> tuple[Job, Found, float]:
-    """One walk: of a configuration as it is, or with a fault until the first breach."""
+def do(job: Job) -> tuple[Job, Any, float]:
+    """One walk: of a configuration as it is, or with a fault until the breach; or the machine on one store."""
     kind, name = job
     began = time.process_time()
-    if kind == "walk":
+    found: Found | str
+    if kind == "play":
+        found = _play(name)
+    elif kind == "walk":
         found = walk(name)
     else:
         with seeded(MUTATIONS[name]):
             found = walk(MUTATIONS[name].configuration, stop=MUTATIONS[name].breach)
     return job, found, time.process_time() - began
+
+
+def _play(name: str) -> str:
+    """What failed on this store, empty when nothing did."""
+    try:
+        play(name, STORES[name], EXAMPLES)
+    except Exception as error:
+        return "".join(traceback.format_exception(error))
+    return ""
 
 
 def caught(name: str, found: Found) -> str | None:
