@@ -26,10 +26,14 @@ VERDICTS: dict[str, Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call that the agent makes: what the policies say of it at first, and its tool's retry class."""
+    """A call that the agent makes: what the policies say of it at first, and its tool's retry class.
+
+    ``pends``: the framework paused at it all the same, as when a policy changed meanwhile.
+    """
 
     verdict: str = "ask"
     retry: Retry = "none"
+    pends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,9 @@ CONFIGURATIONS: dict[str, Configuration] = {
         again=True,
     ),
     "idempotent-3": Configuration("Three attempts of it.", ((SAFE,),), tries=3, workers=1),
-    "idempotent-policy": Configuration("Tried again under other policies.", ((SAFE,),), later=("deny", "more")),
+    "idempotent-policy": Configuration(
+        "Tried again under other policies.", ((SAFE,),), later=("deny", "more"), drift=True
+    ),
     "reconcilable": Configuration("An approved call with a probe.", ((PROBED,),), cancels=("cancel",), short=True),
     "rejected": Configuration("Every decision, by two people, at once.", people=("alice", "bob"), votes=EVERY_VOTE),
     "looks": Configuration(
@@ -126,18 +132,38 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "stages-one": Configuration(
         "Two stages that name the same two people.", ((Asked("twice"),),), people=("alice", "bob"), looks=True
     ),
-    "ends": Configuration("An expiry that ends the run.", ((Asked("ends"), ONE),), cancels=("cancel",)),
+    "ends": Configuration(
+        "An expiry that ends the run.", ((Asked("ends"), SAFE),), cancels=("cancel",), workers=1, tries=1
+    ),
     "nobody": Configuration("A stage without people.", ((Asked("nobody"),),), people=("alice",), votes=EVERY_VOTE),
     "allowed": Configuration("An allowed call in a loop that was queued.", ((FREE,),), begin="queued", short=True),
-    "allowed-idempotent": Configuration("One that may be tried again.", ((FREE_SAFE,),), begin="queued"),
+    "allowed-idempotent": Configuration(
+        "One that may be tried again.", ((FREE_SAFE,),), begin="queued", cancels=("cancel",)
+    ),
     "allowed-reconcilable": Configuration("One with a probe.", ((FREE_PROBED,),), begin="queued"),
     "allowed-policy": Configuration(
         "Allowed when made; later people are demanded.", ((FREE_SAFE,),), begin="queued", later=("ask", "deny")
     ),
     "mixed": Configuration("Allowed, denied and asked in one turn.", ((FREE, NO, ONE),), begin="queued", tries=1),
+    "allowed-paused": Configuration(
+        "A pause at a call that is allowed by then.",
+        ((Asked("allow", pends=True), Asked("deny", pends=True)),),
+        later=("ask", "deny"),
+        drift=True,
+        cancels=("cancel", "supersede"),
+    ),
+    "asked-again": Configuration(
+        "More people are demanded for one call while another is tried again.",
+        ((SAFE, ONE),),
+        later=("more",),
+        people=("alice", "bob"),
+        cancels=("cancel",),
+        workers=1,
+        tries=1,
+    ),
     "two": Configuration("Two calls in one pause.", ((ONE, ONE),), tries=1, cancels=("cancel",)),
-    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=2, workers=1),
-    "two-classes": Configuration("One of each class.", ((SAFE, ONE),), cancels=("cancel",)),
+    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=1, workers=2),
+    "two-classes": Configuration("One of each class.", ((SAFE, ONE),), cancels=("cancel",), workers=1, tries=1),
     "turns": Configuration("Two pauses, each with a call.", ((ONE,), (ONE,)), begin="queued"),
     "function": Configuration(
         "A function whose caller waits.", begin="function", votes=EVERY_VOTE, parks=True, short=True

@@ -62,12 +62,16 @@ def begin(config: Configuration) -> Run:
 
 def asks(config: Configuration, turn: int) -> tuple[driving.Ask, ...]:
     """The calls of a turn that need people."""
-    wanted = [(at, asked) for at, asked in enumerate(config.turns[turn]) if VERDICTS[asked.verdict].stages]
+    wanted = [(at, asked) for at, asked in enumerate(config.turns[turn]) if _pauses(asked)]
     return tuple(
         # each with a deadline of its own, so that either may be over before the other
         driving.Ask(_tool_call(turn, at), _tool(asked), _verdict(asked, at), f"nonce{turn}.{at}")
         for at, asked in wanted
     )
+
+
+def _pauses(asked: Asked) -> bool:
+    return asked.pends or bool(VERDICTS[asked.verdict].stages)
 
 
 def _verdict(asked: Asked, at: int) -> Verdict:
@@ -326,7 +330,7 @@ def of_driver(run: Run, name: str, fence: int, config: Configuration) -> Iterato
                 yield Event("probe", name, call.n, finding, fence=fence)
     if run.generation < len(config.turns) and not run.single:
         for at, asked in enumerate(config.turns[run.generation]):
-            if not VERDICTS[asked.verdict].stages:
+            if not _pauses(asked):
                 yield Event("enter", name, at, asked.verdict, fence=fence)
         if asks(config, run.generation):
             yield Event("pause", name, fence=fence)

@@ -118,7 +118,8 @@ class Walk:
 
     def first(self) -> World:
         """The world in which the walk begins."""
-        number = self.book.number(events.begin(self.config))
+        number = self.book.number(self.rows.during(events.begin, self.config))
+        self.rows.keep()
         nobody = tuple(Worker() for _ in range(self.config.workers))
         seen = tuple((0,) * 9 for _ in self.config.people) if self.config.looks else ()
         return World(number, nobody, seen)
