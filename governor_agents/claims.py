@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,25 @@ from governor_agents.background import Background
 from governor_agents.core import doubts, driving
 from governor_agents.core.records import Change, Run
 from governor_agents.core.verdicts import Verdict
-from governor_agents.errors import Fenced, NotFound, SnapshotError, StoreError
+from governor_agents.errors import ConfigError, Fenced, NotFound, SnapshotError, StoreError
 from governor_agents.liveness import dead_among
 from governor_agents.responses import Responses
 from governor_agents.runs import Runs
 
 LEASE = 30.0
 """Seconds a claim lasts without a heartbeat; renewed at a third of it."""
+
+
+def lease_setting() -> float:
+    """``$GOVERNOR_LEASE`` in seconds, else `LEASE`. Raises `ConfigError`."""
+    text = os.environ.get("GOVERNOR_LEASE", "")
+    try:
+        lease = float(text) if text else LEASE
+    except ValueError:
+        lease = 0.0
+    if not 0.0 < lease < 86_400.0:
+        raise ConfigError(f"GOVERNOR_LEASE is {text!r}; give seconds, such as 30")
+    return lease
 
 
 @dataclass(eq=False, slots=True)

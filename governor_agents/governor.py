@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +12,12 @@ from governor_agents import plugins
 from governor_agents.adapters.functions import Functions, Governed
 from governor_agents.audit.log import AuditLog
 from governor_agents.background import Background
-from governor_agents.claims import LEASE, Claim, Heartbeats
+from governor_agents.beginning import Beginning
+from governor_agents.claims import Heartbeats, lease_setting
 from governor_agents.conversations import Conversations
-from governor_agents.core import decisions, doubts, driving, halting, settling
-from governor_agents.core.calls import Json, freeze
-from governor_agents.core.lifecycle import RunEvent
-from governor_agents.core.ports import Adapter, Captured, Handler, Record, Store
+from governor_agents.core import decisions, doubts, settling
+from governor_agents.core.calls import Json
+from governor_agents.core.ports import Adapter, Handler, Store
 from governor_agents.core.records import (
     MAX_ATTEMPTS,
     Answer,
@@ -29,9 +27,7 @@ from governor_agents.core.records import (
     Decision,
     Run,
     RunState,
-    Snapshot,
     approval_id,
-    evolve,
     split_approval_id,
 )
 from governor_agents.core.verdicts import Policy, PolicyCallable
@@ -39,22 +35,19 @@ from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
     DeadlinePassed,
-    Fenced,
-    IllegalTransition,
     NotFound,
     UnknownAgent,
-    WrongEnvironment,
 )
 from governor_agents.guard import Guard
 from governor_agents.halts import Halt, Halts
 from governor_agents.keys import Keys, chosen
 from governor_agents.liveness import this_worker
-from governor_agents.nonces import nonce, run_id
+from governor_agents.nonces import nonce
 from governor_agents.operands import bound
 from governor_agents.policies import PolicySet, person_id
 from governor_agents.probes import Probe
 from governor_agents.resolving import Resolving
-from governor_agents.runs import Runs, blob
+from governor_agents.runs import Runs
 from governor_agents.stores import default_url, open_store
 from governor_agents.stores.sealed import SealedStore, refuse_sealed
 from governor_agents.streaming import Streamed
@@ -102,13 +95,14 @@ class Governor:
         self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)
         self.audit = AuditLog(self.store, tenant, self.keys, self.loop.spawn)
         self.runs.wrote = self.audit.checkpoints.wrote
-        self.beats = Heartbeats(self.runs, self.loop, _lease() if lease is None else lease)
+        self.beats = Heartbeats(self.runs, self.loop, lease_setting() if lease is None else lease)
         self.stopped = Halts(self.runs)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
         self.resolving = Resolving(self.runs)
+        self.beginning = Beginning(self)
         self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
@@ -116,7 +110,6 @@ class Governor:
         self._handlers: dict[str, Handler] = dict(handlers or {})
         self._adapters: dict[str, Adapter] = {}
         self._prepared: dict[str, Prepared] = {}
-        self._suspended: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._opened = False
         if max_attempts < 1:
             raise ConfigError(f"max_attempts is {max_attempts}; a run needs at least one")
@@ -215,7 +208,7 @@ class Governor:
         raises ends the run as FAILED and is raised. A waiting run of the same conversation is superseded.
         Raises `UnknownAgent`, `IllegalTransition` when the conversation is being driven.
         """
-        run, prepared = await self._begin(agent, input, conversation, requester, context)
+        run, prepared = await self.beginning.begin(agent, input, conversation, requester, context)
         return run if run.state is not RunState.ACTIVE else await self.driver.drive(run, prepared, raising=True)
 
     run_sync = twin(run)
@@ -226,7 +219,7 @@ class Governor:
         """The same, giving the framework's own events while it runs: ``async for event in streamed``."""
 
         async def drive(emit: Any) -> Run:
-            run, prepared = await self._begin(agent, input, conversation, requester, context)
+            run, prepared = await self.beginning.begin(agent, input, conversation, requester, context)
             if run.state is not RunState.ACTIVE:
                 return run
             return await self.driver.drive(run, prepared, emit=emit, raising=True)
@@ -238,80 +231,9 @@ class Governor:
     ) -> Run:
         """Queue a run for a worker and return at once; the answer is durable before anything ran."""
         await self.open()
-        fresh, content = self._fresh(agent, "", input, conversation, requester, context)
-
-        async def work() -> Run:
-            now = await self.runs.now()
-            return await self.runs.create(driving.queue(fresh, now), now, (content,))
-
-        return await self.loop.bridge(work())
+        return await self.loop.bridge(self.beginning.queue(agent, input, conversation, requester, context))
 
     submit_sync = twin(submit)
-
-    def _fresh(
-        self, agent: str, adapter: str, input: Json, conversation: str, requester: str, context: Json
-    ) -> tuple[Run, Any]:
-        content = blob(freeze({"input": input, "context": context}))
-        run = Run(
-            tenant=self.tenant,
-            id=run_id(),
-            agent=agent,
-            adapter=adapter,
-            requester=person_id(requester) if requester else f"service:{agent}",
-            state=RunState.QUEUED,
-            created=0.0,
-            env=self.env,
-            conversation=conversation,
-            max_attempts=self.max_attempts,
-            input=content.id,
-        )
-        return run, content
-
-    async def _begin(
-        self, agent: str, input: Json, conversation: str, requester: str, context: Json
-    ) -> tuple[Run, Prepared]:
-        prepared = self.prepared(agent)
-        await self.open()
-        seen = await self.loop.bridge(self.conversations.look(conversation)) if conversation else None
-        if conversation:
-            await self._supersede(conversation)
-        fresh, content = self._fresh(agent, prepared.adapter.name, input, conversation, requester, context)
-
-        async def work() -> Run:
-            scopes = await self.stopped.scopes()
-            now, owner = await self.runs.now(), this_worker()
-            born = evolve(fresh, created=now)
-            change = driving.start(born, now, owner=owner, lease=self.beats.lease)
-            if scope := halting.stops_run(scopes, change.run):
-                parked = halting.park(change.run, now, owner=owner, fence=change.run.fence, scope=scope)
-                change = evolve(parked, events=(*change.events, *parked.events))
-            run = await self.runs.create(change, now, (content,))
-            if seen is not None:
-                await self._take(seen, run)
-            return run
-
-        return await self.loop.bridge(work()), prepared
-
-    async def _take(self, seen: Record, run: Run) -> None:
-        """Make this the conversation's run, before anything of it is driven; or end it again."""
-        try:
-            await self.conversations.take(seen, run)
-        except IllegalTransition as error:
-            reason = str(error)
-            await self.runs.change(
-                run.id, lambda run, now: settling.request_cancel(run, now, by=run.requester, reason=reason)
-            )
-            raise
-
-    async def _supersede(self, conversation: str) -> None:
-        """A new message ends what an earlier one left waiting; refused while that is being driven."""
-        for run in await self.loop.bridge(self.conversations.unfinished(conversation)):
-            waiting = run.snapshot
-            after = await self.cancel(run.id, by=run.requester, reason="a new message came", superseded=True)
-            if waiting is not None and after.state.ended and run.agent in self.agents:
-                prepared = self.prepared(run.agent)
-                snapshot = await self.loop.bridge(self.runs.blob(waiting.blob))
-                await prepared.adapter.close(prepared.agent, snapshot, after.calls)
 
     async def suspend(self, paused: Any, /, **where: Any) -> Run | None:
         """Hand over a pause of your own loop (``Runner.run``, ``graph.invoke``); None when nothing waits.
@@ -322,54 +244,9 @@ class Governor:
         Raises `SnapshotError` when the pause cannot be stored.
         """
         await self.open()
-        name = plugins.adapter_name(where.get("agent", paused))
-        adapter = self.adapter(name)
-        if (earlier := self._suspended.get(id(paused))) is not None and earlier[0]() is paused:
-            return await self.get(earlier[1])
-        captured = await adapter.capture(paused, **where)
-        if captured is None:
-            return None
-        if where.get("name"):
-            captured = evolve(captured, agent=where["name"])
-        if captured.fence:
-            standing = await self.get(captured.run)
-            if standing.fence != captured.fence:
-                raise Fenced(f"run {captured.run} went to somebody else before its pause was handed over")
-            prepared = Prepared(adapter, where.get("agent", paused))
-            return await self.driver.rest(Claim.on(standing), captured.segment, prepared)
-        run = Run(
-            tenant=self.tenant,
-            id=captured.run or run_id(),
-            agent=captured.agent,
-            adapter=adapter.name,
-            requester=person_id(where["requester"]) if where.get("requester") else f"service:{captured.agent}",
-            state=RunState.ACTIVE,
-            created=0.0,
-            env=self.env,
-            conversation=captured.conversation,
-            max_attempts=self.max_attempts,
-        )
-        asks = []
-        for call in captured.segment.pending:
-            call, tool = evolve(call, run=run.id, requester=run.requester), self.policies.tool(call.tool)
-            call, verdict = bound(call, tool, self.policies.evaluate(call, tool))
-            asks.append(driving.Ask(call, tool, verdict, nonce()))
-        stored = await self.loop.bridge(self._store_pause(adapter, captured, run, tuple(asks)))
-        with contextlib.suppress(TypeError):  # a plain dict cannot be watched
-            at = id(paused)
-            self._suspended[at] = (weakref.ref(paused, lambda _: self._suspended.pop(at, None)), stored.id)
-        return stored
+        return await self.beginning.suspend(paused, where)
 
     suspend_sync = twin(suspend)
-
-    async def _store_pause(self, adapter: Adapter, captured: Captured, run: Run, asks: tuple[driving.Ask, ...]) -> Run:
-        now, owner = await self.runs.now(), this_worker()
-        kept = blob(captured.segment.snapshot)
-        born = evolve(run, created=now)
-        opened = driving.start(born, now, owner=owner, lease=self.beats.lease, event=RunEvent.CAPTURE)
-        snapshot = Snapshot(kept.id, adapter.name, adapter.framework)
-        change = driving.pause(opened.run, now, owner=owner, fence=opened.run.fence, snapshot=snapshot, asks=asks)
-        return await self.runs.create(evolve(change, events=(*opened.events, *change.events)), now, (kept,))
 
     async def resume(self, id: str, agent: Any = None) -> Run:
         """Claim a run that is ready and drive it here: with this agent, or the registered one.
@@ -393,27 +270,7 @@ class Governor:
         """
         await self.open()
 
-        async def work() -> Run:
-            owner, fence = this_worker(), 0
-            scopes = await self.stopped.scopes()
-
-            def step(run: Run, now: float) -> Change:
-                nonlocal fence
-                if run.env != self.env:
-                    raise WrongEnvironment(f"run {id} was made in environment {run.env!r}; this one is {self.env!r}")
-                scope = halting.stops_run(scopes, run) if run.state in (RunState.QUEUED, RunState.READY) else ""
-                if scope:
-                    return halting.keep_back(run, now, scope=scope)
-                change = driving.claim(run, now, owner=owner, lease=self.beats.lease)
-                fence = change.run.fence
-                return change
-
-            run = (await self.runs.change(id, step, fresh=False)).run
-            if run.state is RunState.ACTIVE and (run.fence != fence or run.lease is None or run.lease.owner != owner):
-                raise Fenced(f"run {id} went to somebody else")
-            return run
-
-        return await self.loop.bridge(work())
+        return await self.loop.bridge(self.beginning.claim(id))
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -661,14 +518,3 @@ class Governor:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _lease() -> float:
-    text = os.environ.get("GOVERNOR_LEASE", "")
-    try:
-        lease = float(text) if text else LEASE
-    except ValueError:
-        lease = 0.0
-    if not 0.0 < lease < 86_400.0:
-        raise ConfigError(f"GOVERNOR_LEASE is {text!r}; give seconds, such as 30")
-    return lease
