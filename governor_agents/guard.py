@@ -28,7 +28,7 @@ from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
 from governor_agents.errors import ArgumentsError
 from governor_agents.halts import Halts
-from governor_agents.journal import Entry, Journal, NotRecordable, Now, Ran, asked_for, go_on, met
+from governor_agents.journal import Entry, Journal, NotRecordable, Now, Ran, go_on, met, same
 from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
 from governor_agents.probes import NO_PROBE, Probes, Reconciled, checked, finished, raised
@@ -105,7 +105,7 @@ class Guard(Journal):
         known = run.by_call_id(call.call_id) if run is not None else None
         if run is None or known is None:
             return frozen.args if verdict.outcome == "allow" else None
-        if known.tool != call.tool or asked_for(known) != call.args:
+        if not same(run, known, call):
             return None
         now, stands = await self._loop.bridge(self._runs.now()), self._now_is(known.as_tool_call(run), call, tool)
         may = execution.may_begin(
@@ -149,7 +149,7 @@ class Guard(Journal):
             entry = await self._unbroken(claim, self._probed(claim, entry.n, finding))
         if (instead := _instead(entry, load)) is not None:
             return instead
-        with self._beats.during(claim), _keyed(entry.key):
+        with self._beats.during(claim), keyed(entry.key):
             try:
                 crash_point("tool:before")
                 value = await invoke(entry.args)
@@ -180,10 +180,12 @@ class Guard(Journal):
         if read is not None:
             return Ran("value", load(read.text.encode())) if read.ok else _failed_read(read.text)
         if chain is None:
-            return Ran("value", await invoke(call.args))
+            with keyed():
+                return Ran("value", await invoke(call.args))
         await self.keep(claim, chain)
         try:
-            value = await invoke(call.args)
+            with keyed():
+                value = await invoke(call.args)
         except ToolFailed as failed:
             claim.responses.heard(chain, call.call_id, Read(str(failed), ok=False))
             return _failed_read(str(failed))
@@ -225,7 +227,8 @@ class Guard(Journal):
         if _unjournalled(claim, call, tool, verdict):
             if self.halted_sync(claim, call, tool):
                 return Ran("waits")
-            return Ran("value", invoke(call.args))
+            with keyed():
+                return Ran("value", invoke(call.args))
         entry = self._loop.call(self._enter(claim, call, tool, verdict))
         if entry.known is not None:
             now_is = self._now_is(entry.known, call, tool)
@@ -236,7 +239,7 @@ class Guard(Journal):
             entry = self._loop.call(self._probed(claim, entry.n, finding))
         if (instead := _instead(entry, load)) is not None:
             return instead
-        with self._beats.during(claim), _keyed(entry.key):
+        with self._beats.during(claim), keyed(entry.key):
             try:
                 crash_point("tool:before")
                 value = invoke(entry.args)
@@ -313,7 +316,8 @@ def _recordable(dump: Callable[[Any], bytes], value: Any) -> bytes:
 
 
 @contextmanager
-def _keyed(key: str) -> Iterator[None]:
+def keyed(key: str = "") -> Iterator[None]:
+    """Around a tool: its key. An unjournalled one has none, also inside of a tool that has one."""
     token = _key.set(key)
     try:
         yield

@@ -105,7 +105,7 @@ class Journal:
         to_run = known.state in (CallState.ALLOWED, CallState.APPROVED, CallState.RETRY)
         if to_run and not binding.holds(run, known):  # the intent finds that too, and says so in the record
             return Entry(n=known.n, known=known.as_tool_call(run))
-        if asked_for(known) != call.args or known.tool != call.tool:
+        if not same(run, known, call):
             raise CallIdReused(f"the call id {call.call_id!r} of {known.tool} came back with other content")
         if to_run:
             return Entry(n=known.n, known=known.as_tool_call(run))
@@ -311,6 +311,11 @@ def go_on(claim: Claim) -> None:
 def asked_for(call: Call) -> bytes:
     """The arguments as the model wrote them."""
     return call.asked_args if call.asked_args is not None else call.args
+
+
+def same(run: Run, known: Call, call: ToolCall) -> bool:
+    """True when a recorded call is the one that came back: of this agent, for this tool, as the model wrote it."""
+    return (known.agent or run.agent, known.tool, asked_for(known)) == (call.agent, call.tool, call.args)
 
 
 def met(claim: Claim | None, call: ToolCall, scopes: frozenset[str]) -> str:

@@ -42,7 +42,7 @@ class Responses:
     def __init__(self, kept: Sequence[Response] = ()) -> None:
         self._kept = sorted(kept, key=lambda response: response.ordinal)
         self._contents: dict[str, str] = {}
-        self._reads: dict[str, Read] = {}
+        self._reads: dict[str, list[Read]] = {}
         self._held: dict[tuple[Chain, int], tuple[Response, Blob]] = {}
         self._heard: dict[Chain, dict[str, Read]] = {}
         self._next: dict[Chain, int] = {}
@@ -72,7 +72,8 @@ class Responses:
                 ):
                     raise TypeError("a text is expected")
                 self._contents[id] = found["response"]
-                self._reads |= reads
+                for call_id, read in reads.items():
+                    self._reads.setdefault(call_id, []).append(read)
             except (ArgumentsError, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise SnapshotError(f"a recorded response of a model is not readable: {error}") from None
 
@@ -99,8 +100,12 @@ class Responses:
         return self._contents[found.blob]
 
     def read(self, call_id: str) -> Read | None:
-        """What an unjournalled call gave before the crash, when a recorded response followed from it."""
-        return self._reads.get(call_id)
+        """What an unjournalled call gave before the crash, when a recorded response followed from it; each once.
+
+        An id that comes again later is another call, and reads anew.
+        """
+        reads = self._reads.get(call_id)
+        return reads.pop(0) if reads else None
 
     def never_asked(self) -> tuple[Response, ...]:
         """What was recorded in loops that ran again, and was not asked for: they went another way."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.adapters.functions.arguments import Parameters
-from governor_agents.claims import Claim, held, pass_time
+from governor_agents.claims import Claim, pass_time
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState, Change, Run, RunState, approval_id, evolve
@@ -37,6 +37,7 @@ from governor_agents.errors import (
     RunBlocked,
     WouldBlock,
 )
+from governor_agents.guard import keyed
 from governor_agents.journal import Ran
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce, run_id
@@ -158,7 +159,8 @@ class Governed:
         if verdict.outcome == "allow":
             await self.governor.open()
             self._heed(await self.governor.guard.halted(None, call, self.tool))
-            return await self._apply(instance, call.args)
+            with keyed():
+                return await self._apply(instance, call.args)
         run = await self._open(call, verdict, waits=True)
         return await self.collect(run.id, instance)
 
@@ -167,7 +169,8 @@ class Governed:
         if verdict.outcome == "allow":
             self.governor.caller_loop.call(self.governor.open())
             self._heed(self.governor.guard.halted_sync(None, call, self.tool))
-            return self._apply(instance, call.args)
+            with keyed():
+                return self._apply(instance, call.args)
         _may_block(self.name)
         background = self.governor.caller_loop
         run = background.call(self._open(call, verdict, waits=True))
@@ -264,9 +267,8 @@ class Governed:
         async def invoke(args: bytes) -> Any:
             return await self._apply(instance, args)
 
-        try:
-            with held(claim):
-                return await self.governor.guard.run(claim, self._again(run, call), self.tool, invoke, dump=_dump)
+        try:  # the claim is not made the current one: it is this call's, and not that of agents which the function runs
+            return await self.governor.guard.run(claim, self._again(run, call), self.tool, invoke, dump=_dump)
         except (OutcomeUnknown, RunBlocked):  # a doubt: the run rests now, not only when its lease is over
             await self._give_up(run)
             raise
@@ -274,10 +276,9 @@ class Governed:
     def _guarded_sync(self, run: Run, instance: Any) -> Ran:
         claim, call = Claim.on(run), run.calls[-1]
         try:
-            with held(claim):
-                return self.governor.guard.run_sync(
-                    claim, self._again(run, call), self.tool, lambda args: self._apply(instance, args), dump=_dump
-                )
+            return self.governor.guard.run_sync(
+                claim, self._again(run, call), self.tool, lambda args: self._apply(instance, args), dump=_dump
+            )
         except (OutcomeUnknown, RunBlocked):
             self.governor.caller_loop.call(self._give_up(run))
             raise

@@ -15,18 +15,34 @@ from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphBubbleUp
 
 from governor_agents.adapters.langchain.messages import Site, mark_edited, told
-from governor_agents.claims import Claim
-from governor_agents.core.calls import Tool, ToolCall, thaw
+from governor_agents.claims import Claim, current_claim
+from governor_agents.core.calls import Json, Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import CallState
-from governor_agents.errors import GovernorError
+from governor_agents.errors import ArgumentsError, GovernorError
 from governor_agents.guard import ToolFailed
 from governor_agents.journal import Ran
 
 position: ContextVar[tuple[int, ...]] = ContextVar("governor_agents_langchain_position", default=())
 """The places of the calls around this code in their messages, the outermost first."""
 
-inside_of: ContextVar[tuple[str, str]] = ContextVar("governor_agents_langchain_inside", default=("", ""))
-"""Tool and id of the call around this code."""
+inside_of: ContextVar[tuple[object, ...]] = ContextVar("governor_agents_langchain_inside", default=())
+"""What was let run around this code."""
+
+
+def is_inside(site: Site) -> bool:
+    """True for a call that was let run already: a tool that middleware governs may be wrapped as well.
+
+    Another tool, other arguments, or another run under the same id are other calls.
+    """
+    try:
+        return bool(site.call_id) and inside_of.get() == _let_run(site, site.args)
+    except ArgumentsError:
+        return False
+
+
+def _let_run(site: Site, args: Json) -> tuple[object, ...]:
+    tool = getattr(site.tool, "governed_tool", site.tool)
+    return site.name, site.call_id, id(tool), freeze(args), current_claim()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +76,13 @@ class Attempt:
         return claim is not None and self._asked.call.call_id in claim.known
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Around the tool: calls below it know where they are; what it raises is kept apart from our own errors."""
+    def inside(self, args: Json) -> Iterator[None]:
+        """Around the tool that runs with these arguments: calls below it know where they are.
+
+        What it raises is kept apart from our own errors.
+        """
         site = self._asked.site
-        tokens = inside_of.set((site.name, site.call_id)), position.set((*position.get(), site.at))
+        tokens = inside_of.set(_let_run(site, args)), position.set((*position.get(), site.at))
         try:
             yield
         except BaseException as error:

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.types import interrupt
 
-from governor_agents.adapters.langchain.attempt import Asked, Attempt, Passing, inside_of, position, stopping
+from governor_agents.adapters.langchain.attempt import Asked, Attempt, Passing, is_inside, position, stopping
 from governor_agents.adapters.langchain.graphs import graphs_of, schema_sha256
 from governor_agents.adapters.langchain.messages import Site, dump, load, told
 from governor_agents.adapters.langchain.saver import GovernorSaver
@@ -32,6 +32,7 @@ from governor_agents.errors import (
     GovernorError,
     RunBlocked,
 )
+from governor_agents.guard import keyed
 from governor_agents.journal import Ran
 from governor_agents.operands import bound
 
@@ -63,7 +64,7 @@ class Gate:
 
     async def arun(self, site: Site, invoke: Callable[[dict[str, Any]], Awaitable[Any]]) -> Any:
         """Run a call of an async graph, or what stands in its place. Raises what pauses or stops the graph."""
-        if site.call_id and inside_of.get() == (site.name, site.call_id):
+        if is_inside(site):
             return await invoke(site.args)
         config = _config()
         asked = self._ask(site, config, current_claim() or await self._own(config))
@@ -72,15 +73,17 @@ class Gate:
         work = Attempt(asked)
 
         async def call(args: bytes) -> Any:
-            with work.inside():
-                return work.done(args, await invoke(thaw(args)))
+            given = thaw(args)
+            with work.inside(given):
+                return work.done(args, await invoke(given))
 
         while True:
             try:
                 if asked.claim is None:
-                    ran = (
-                        self._unclaimed(asked) or await self._halted(asked) or Ran("value", await call(asked.call.args))
-                    )
+                    ran = self._unclaimed(asked) or await self._halted(asked) or Ran("value")
+                    if ran.how == "value":
+                        with keyed():
+                            ran = Ran("value", await call(asked.call.args))
                 else:
                     with self.shared.flights.flying(asked.claim):
                         ran = await self._arun_claimed(asked.claim, asked, work, call)
@@ -116,7 +119,7 @@ class Gate:
 
     def run(self, site: Site, invoke: Callable[[dict[str, Any]], Any]) -> Any:
         """The same for a synchronous graph."""
-        if site.call_id and inside_of.get() == (site.name, site.call_id):
+        if is_inside(site):
             return invoke(site.args)
         config = _config()
         asked = self._ask(site, config, current_claim() or self._own_sync(config))
@@ -125,13 +128,17 @@ class Gate:
         work = Attempt(asked)
 
         def call(args: bytes) -> Any:
-            with work.inside():
-                return work.done(args, invoke(thaw(args)))
+            given = thaw(args)
+            with work.inside(given):
+                return work.done(args, invoke(given))
 
         while True:
             try:
                 if asked.claim is None:
-                    ran = self._unclaimed(asked) or self._halted_sync(asked) or Ran("value", call(asked.call.args))
+                    ran = self._unclaimed(asked) or self._halted_sync(asked) or Ran("value")
+                    if ran.how == "value":
+                        with keyed():
+                            ran = Ran("value", call(asked.call.args))
                 else:
                     with self.shared.flights.flying(asked.claim):
                         ran = self._run_claimed(asked.claim, asked, work, call)

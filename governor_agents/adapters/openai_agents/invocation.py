@@ -24,7 +24,7 @@ from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool, ToolCall, freeze, freeze_text
 from governor_agents.core.records import Call, CallState
 from governor_agents.errors import ApprovalPending, ArgumentsError, CallIdReused, OutcomeUnknown, RunBlocked
-from governor_agents.guard import ToolFailed
+from governor_agents.guard import ToolFailed, keyed
 from governor_agents.journal import Ran
 from governor_agents.operands import bound
 
@@ -166,7 +166,8 @@ class GovernedTool:
         if scope := await self.governor.guard.halted(None, call, tool):
             return self._say(ctx, f"Not run: {scope} is halted")
         try:
-            return await self._run(ctx, call.args.decode())
+            with keyed():
+                return await self._run(ctx, call.args.decode())
         except ToolFailed as failed:
             return str(failed)
 

@@ -89,12 +89,14 @@ def current_stretch() -> Stretch:
 
 @contextmanager
 def within(stretch: Stretch) -> Iterator[None]:
-    """Make a stretch the current one."""
-    token = _current.set(stretch)
+    """Make a stretch the current one. What is around it is none of it: another process goes on with it elsewhere."""
+    tokens = _current.set(stretch), _chain.set(()), _enclosing.set(())
     try:
         yield
     finally:
-        _current.reset(token)
+        _current.reset(tokens[0])
+        _chain.reset(tokens[1])
+        _enclosing.reset(tokens[2])
 
 
 def enclosing() -> Chain:
