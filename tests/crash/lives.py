@@ -104,6 +104,12 @@ class Life:
         self.governor = self._governor()
         self.function = build(self.governor, self.scene, self.ledger, case.retry, self.stall if stalls else None)
         self._decided: set[str] = set()
+        self.workers = [self.governor]
+        if (
+            case.life and not case.aim and not case.watch
+        ):  # nobody counts the points of this life: two may contend for it
+            self.workers.append(self._governor())
+            build(self.workers[1], self.scene, self.ledger, case.retry, None)
 
     def _governor(self) -> Governor:
         lease = REAL if self.time.clock is None else SHORT if self.scene.stalls else LEASE
@@ -128,7 +134,7 @@ class Life:
         self.look_at_the_dead(runs)
         caller = await self.begin() if not runs else None
         for _ in range(ROUNDS):
-            did = await Worker(self.governor).run(once=True) + await self.decide() + await self.answer()
+            did = await self.work() + await self.decide() + await self.answer()
             if caller is not None and not (await self.runs())[0].having(CallState.PENDING):
                 with contextlib.suppress(GovernorError):  # the record says what became of it
                     await caller
@@ -161,6 +167,10 @@ class Life:
         while not await self.runs() and not caller.done():
             await asyncio.wait({caller}, timeout=0.02)
         return caller
+
+    async def work(self) -> int:
+        """What is due, by one worker or by two at the same moment; how much they did."""
+        return sum(await asyncio.gather(*(Worker(governor).run(once=True) for governor in self.workers)))
 
     async def told_to_ask_again(self) -> bool:
         """True when the input of a loop of the caller's own died with its process: the record says so, and asks for it."""
@@ -292,6 +302,7 @@ async def _live(life: Life) -> None:
     names = crash.points()
     crash.arm("")
     findings = judge.judge(await life.facts(), restless)
-    await life.governor.close()
+    for governor in life.workers:
+        await governor.close()
     verdict = {"findings": findings.as_dict(), "points": names}
     (Path(life.case.folder) / "verdict.json").write_text(json.dumps(verdict))
