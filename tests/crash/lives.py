@@ -48,7 +48,8 @@ ROUNDS = 100
 class Case:
     """What one life is to play. ``aim`` is ``POINT@N``, empty for a life that nobody kills; ``life`` counts from 0.
 
-    ``keys`` is the file of keys that seal the store, empty for a store in clear.
+    ``keys`` is the file of keys that seal the store, empty for a store in clear. ``contend``: two workers look for what is
+    due, instead of one.
     """
 
     folder: str
@@ -60,6 +61,7 @@ class Case:
     broken: str = ""
     watch: bool = False
     keys: str = ""
+    contend: bool = False
 
 
 class Time:

@@ -163,7 +163,7 @@ class Matrix:
                 lives += 1
             report.missed += lives == 0
             if lives == len(kill.aims):
-                code = await self._life(kill, folder, url, lives, broken=broken)
+                code = await self._life(kill, folder, url, lives, broken=broken, contend=True)
         report.kills += lives
         report.cases += 1
         report.points[kind_of(kill.scene), kill.retry].add(kill.point)
