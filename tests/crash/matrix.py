@@ -205,8 +205,17 @@ def _tail(folder: Path) -> str:
 
 
 def _surely(once: Counter[str], again: Counter[str]) -> Counter[str]:
-    """How often each point is reached on any machine: of those that time makes more or fewer, the first half."""
-    return Counter({name: max(1, n // 2) if name.startswith(TIMED) else n for name, n in (once & again).items()})
+    """How often each point is reached on any machine.
+
+    Of those that time makes more or fewer, the first half; and before a write as often as after it, because one that lost
+    to somebody is tried again.
+    """
+    both = once & again
+    sure: Counter[str] = Counter()
+    for name, n in both.items():
+        stood = both.get(name.replace(":before", ":after"), n)
+        sure[name] = max(1, n // 2) if name.startswith(TIMED) else max(1, min(n, stood))
+    return sure
 
 
 # -- which kills are made -----------------------------------------------------------------------------------------------
