@@ -107,9 +107,7 @@ class Life:
         self.function = build(self.governor, self.scene, self.ledger, case.retry, self.stall if stalls else None)
         self._decided: set[str] = set()
         self.workers = [self.governor]
-        if (
-            case.life and not case.aim and not case.watch
-        ):  # nobody counts the points of this life: two may contend for it
+        if case.contend:
             self.workers.append(self._governor())
             build(self.workers[1], self.scene, self.ledger, case.retry, None)
 

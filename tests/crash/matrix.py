@@ -11,6 +11,8 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -118,16 +120,16 @@ class Matrix:
     # -- which points there are -------------------------------------------------------------------------------------
 
     async def discover(self, store: str, scenes: Iterable[str], retries: Sequence[Retry] = RETRIES) -> Points:
-        """Play each scene twice without a kill: a point counts as often as it was reached both times (`_surely`)."""
+        """Play each scene twice without a kill: a point counts as often as it was reached both times (`surely`)."""
         places = [(scene, retry) for scene in scenes for retry in retries]
         found = await asyncio.gather(*(self._dry(Kill(store, *place, ())) for place in places for _ in range(2)))
-        return {place: _surely(*both) for place, *both in zip(places, found[::2], found[1::2], strict=True)}
+        return {place: surely(*both) for place, *both in zip(places, found[::2], found[1::2], strict=True)}
 
     async def discover_recoveries(self, store: str, points: Points) -> Points:
         """The same for the life that follows on a kill right after a tool ran."""
         places = [place for place, counts in points.items() if FIRST.partition("@")[0] in counts]
         found = await asyncio.gather(*(self._dry(Kill(store, *place, (FIRST,))) for place in places for _ in range(2)))
-        return {place: _surely(*both) for place, *both in zip(places, found[::2], found[1::2], strict=True)}
+        return {place: surely(*both) for place, *both in zip(places, found[::2], found[1::2], strict=True)}
 
     async def _dry(self, kill: Kill) -> Counter[str]:
         """The points of a life that nobody disturbs, after those that ``kill`` ends."""
@@ -204,16 +206,16 @@ def _tail(folder: Path) -> str:
     return log.read_text(errors="replace")[-800:] if log.exists() else ""
 
 
-def _surely(once: Counter[str], again: Counter[str]) -> Counter[str]:
-    """How often each point is reached on any machine.
+def surely(*plays: Counter[str]) -> Counter[str]:
+    """How often each point is reached on any machine, by what these plays reached.
 
     Of those that time makes more or fewer, the first half; and before a write as often as after it, because one that lost
     to somebody is tried again.
     """
-    both = once & again
+    all_of_them = reduce(and_, plays)
     sure: Counter[str] = Counter()
-    for name, n in both.items():
-        stood = both.get(name.replace(":before", ":after"), n)
+    for name, n in all_of_them.items():
+        stood = all_of_them.get(name.replace(":before", ":after"), n)
         sure[name] = max(1, n // 2) if name.startswith(TIMED) else max(1, min(n, stood))
     return sure
 

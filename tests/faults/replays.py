@@ -32,6 +32,7 @@ from tests.crash import judge
 from tests.crash.forkserver import ForkServer
 from tests.crash.ledger import only
 from tests.crash.lives import Case, Life
+from tests.crash.matrix import surely
 from tests.crash.models import LangChainModel, Turn
 from tests.crash.scenes import AGENT, BOSS, EXPERT, LOOK, Answer, Kind, Scene, Tools, book, pay
 from tests.stores import STORES
@@ -243,11 +244,11 @@ class Table:
         self._count = 0
 
     def points(self, scene: str, **how: Any) -> Counter[str]:
-        """Which points an undisturbed play reaches, and how often. Raises when something goes wrong undisturbed."""
+        """Which points an undisturbed play surely reaches, and how often. Raises when something goes wrong undisturbed."""
         verdict = self.play(scene, (), watch=True, **how)
         if verdict.wrong or verdict.unknown:
             raise RuntimeError(f"{scene} goes wrong undisturbed: {verdict.wrong}")
-        return Counter(verdict.points)
+        return surely(Counter(verdict.points))
 
     def play(self, scene: str, aims: Sequence[str], **how: Any) -> Verdict:
         """Kill one life at each aim, then let one live."""
