@@ -104,7 +104,7 @@ RUNS: dict[tuple[R | None, RunEvent], frozenset[R]] = {
     (R.READY, N_.WEAR_OUT): frozenset({R.DEAD}),
     (R.QUEUED, N_.WEAR_OUT): frozenset({R.DEAD}),
     (R.ACTIVE, N_.PAUSE): frozenset({R.WAITING, R.READY, R.QUEUED, R.BLOCKED, R.FAILED, R.COMPLETED}),
-    (R.ACTIVE, N_.END): frozenset({R.COMPLETED, R.FAILED, R.CANCELLED, R.BLOCKED}),
+    (R.ACTIVE, N_.END): frozenset({R.COMPLETED, R.FAILED, R.BLOCKED}),
     (R.ACTIVE, N_.LEASE_OVER): frozenset({R.WAITING, R.READY, R.QUEUED, R.BLOCKED, R.FAILED, R.COMPLETED}),
     (R.WAITING, N_.DECIDED): frozenset({R.READY, R.QUEUED, R.FAILED, R.BLOCKED, R.COMPLETED}),
     (R.READY, N_.DECIDED): frozenset({R.FAILED, R.COMPLETED, R.BLOCKED}),

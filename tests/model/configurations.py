@@ -44,7 +44,7 @@ class Configuration:
     at the first pause, before the first claim, or with a function's caller that waits. ``later`` names verdicts that an
     intent may meet in place of the first one. ``looks``: approvers look first and vote later. ``zombies``: a worker
     whose claim is over goes on trying every step of it. ``tries`` bounds the intents of one call, ``again``: a call
-    that did not happen is asked anew, though not a second time. ``halt`` is a scope that may be
+    that did not happen is asked anew, by ``anew``, though not a second time. ``halt`` is a scope that may be
     halted and lifted. ``telling``: notices are delivered step by step.
     """
 
@@ -65,6 +65,7 @@ class Configuration:
     workers: int = 2
     tries: int = 2
     again: bool = False
+    anew: str = "ask"
     max_attempts: int = 2
     short: bool = False
 
@@ -152,17 +153,8 @@ CONFIGURATIONS: dict[str, Configuration] = {
         drift=True,
         cancels=("cancel", "supersede"),
     ),
-    "asked-again": Configuration(
-        "More people are demanded for one call while another is tried again.",
-        ((SAFE, ONE),),
-        later=("more",),
-        people=("alice", "bob"),
-        cancels=("cancel",),
-        workers=1,
-        tries=1,
-    ),
     "two": Configuration("Two calls in one pause.", ((ONE, ONE),), tries=1, cancels=("cancel",)),
-    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=1, workers=2),
+    "two-idempotent": Configuration("Two that may be tried again.", ((SAFE, SAFE),), tries=1, workers=1),
     "two-classes": Configuration("One of each class.", ((SAFE, ONE),), cancels=("cancel",), workers=1, tries=1),
     "turns": Configuration("Two pauses, each with a call.", ((ONE,), (ONE,)), begin="queued"),
     "function": Configuration(

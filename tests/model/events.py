@@ -209,7 +209,7 @@ def _resolve(run: Run, event: Event, config: Configuration) -> Change:
         by="op",
         evidence="e",
         nonce=f"again{run.count}",
-        verdict=VERDICTS["ask"],
+        verdict=VERDICTS[config.anew],
     )
 
 

@@ -18,6 +18,24 @@ ALL: frozenset[Row] = frozenset(
     for (state, event), targets in table.items()
     for to in targets
 )
+ENDS_WITH_IT = "a function's run ends in the write that ends its call, so it is found ended and never at rest"
+NOBODY_ASKED = (
+    "a run is worn out when a worker claims it, and then nobody is asked; a repair has an answer all the same"
+)
+EXPLAINED: dict[Row, str] = {
+    ("active", "lease_over", "completed"): ENDS_WITH_IT,
+    ("active", "pause", "completed"): ENDS_WITH_IT,
+    (
+        "ready",
+        "decided",
+        "completed",
+    ): "a function's call that is decided can only come too late while its run is ready",
+    ("blocked", "cancel", "blocked"): "a run that is blocked already stays so without a step",
+    ("dead", "unblock", "waiting"): NOBODY_ASKED,
+    ("dead", "unblock", "failed"): NOBODY_ASKED,
+    ("dead", "unblock", "completed"): NOBODY_ASKED,
+}
+"""Rows that no walk reaches, and why they stand there."""
 _heard: list[Row] = []
 
 

@@ -11,6 +11,7 @@ from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import IllegalTransition
 from tests.model.__main__ import main
 from tests.model.configurations import CONFIGURATIONS
+from tests.model.diagram import page
 from tests.model.mutations import MUTATIONS, Mutation, seeded
 from tests.model.suite import caught, do
 
@@ -70,6 +71,12 @@ def test_what_is_over_has_no_event() -> None:
     over = {state for state in CallState if not state.open}
     assert not [row for row in CALLS if row[0] in over]
     assert not [row for row in RUNS if row[0] is not None and row[0].ended]
+
+
+def test_the_page_is_drawn_from_the_tables() -> None:
+    """The documentation shows the lifecycle as it is."""
+    drawn = Path(__file__).parents[2] / "docs" / "lifecycle.md"
+    assert drawn.read_text(encoding="utf-8") == page(), "run: python -m tests.model.diagram > docs/lifecycle.md"
 
 
 def test_the_command_prints_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
