@@ -59,7 +59,7 @@ class Claim:
     owner: str
     fence: int
     known: set[str] = field(default_factory=set)
-    verdicts: dict[tuple[str, str, bytes], Verdict] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str, bytes], Verdict] = field(default_factory=dict, repr=False)
     stop: str = ""
     again: bool = False
     halted: str = ""

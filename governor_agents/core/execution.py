@@ -170,9 +170,10 @@ def _withdrawn(run: Run, call: Call, now: float, event: CallEvent, told: str, co
 def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
     """Same bytes, more people: votes already given count in the stage where their voter stands."""
     stages, stage = verdict.stages, 0
-    votes = tuple(
-        evolve(vote, stage=next((i for i, s in enumerate(stages) if vote.by in s.people), 0)) for vote in call.votes
-    )
+    excluded = tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict))))
+    counts = people.stands_for(call.votes, stages, excluded)
+    first = {vote.by: next((i for i, s in enumerate(stages) if vote.by in s.people), 0) for vote in call.votes}
+    votes = tuple(evolve(vote, stage=counts.get(vote.by, first[vote.by])) for vote in call.votes)
     call = evolve(
         call,
         state=next_call(call.state, CallEvent.POLICY_DEMANDS, C.PENDING),
@@ -188,7 +189,7 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         deadline=verdict.deadline,
         reason_required=call.reason_required or verdict.reason_required,
         channels=call.channels or verdict.channels,
-        excluded=tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict)))),
+        excluded=excluded,
         votes=votes,
     )
     while call.stage + 1 < len(stages) and people.stage_met(call):

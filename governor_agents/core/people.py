@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from governor_agents.core.records import Call, Run, Vote
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import NotAnApprover
@@ -17,8 +19,8 @@ def authorise(call: Call, by: str) -> None:
     if by not in stage.people:
         names = ", ".join(stage.names) or "nobody"
         raise NotAnApprover(f"{by} may not decide this; asked now: {names}")
-    if any(vote.by == by and vote.stage < call.stage for vote in call.votes):
-        raise NotAnApprover(f"{by} approved an earlier stage; each stage needs somebody else")
+    if any(vote.by == by and vote.stage != call.stage for vote in call.votes):
+        raise NotAnApprover(f"{by} approved an earlier stage, or stands for a later one; each stage needs somebody else")
 
 
 def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
@@ -33,6 +35,31 @@ def stage_met(call: Call) -> bool:
     voters = {vote.by for vote in call.votes if vote.stage == call.stage and vote.kind in ("approve", "edit")}
     voters -= set(call.excluded)
     return len(voters & set(stage.people)) >= max(stage.quorum, 1)
+
+
+def stands_for(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> dict[str, int]:
+    """The stage that each approval already given counts for: the first that it can, unless nobody else is left for a
+    later one. Voters of whom no stage is in need are left out.
+    """
+    voters = sorted({vote.by for vote in votes if vote.kind in ("approve", "edit")} - set(excluded))
+    places = [at for at, stage in enumerate(stages) for _ in range(max(stage.quorum, 1))]
+    seats: dict[str, int] = {}
+
+    def fill(place: int, people: Collection[str], seen: set[str]) -> bool:
+        able = [person for person in stages[places[place]].people if person in people and person not in seen]
+        for person in sorted(able, key=lambda person: person in seats):
+            seen.add(person)
+            if person not in seats or fill(seats[person], people, seen):
+                seats[person] = place
+                return True
+        return False
+
+    everyone = {person for stage in stages for person in stage.people} - set(excluded)
+    for people in (voters, everyone):
+        for place in range(len(places)):
+            if place not in seats.values():
+                fill(place, people, set())
+    return {person: places[seats[person]] for person in voters if person in seats}
 
 
 def votes_meet(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> bool:

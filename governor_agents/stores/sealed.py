@@ -87,8 +87,12 @@ class SealedStore:
     async def insert(
         self, record: Record, *, op: str, events: Sequence[StoredEvent] = (), blobs: Sequence[Blob] = ()
     ) -> Swapped:
-        """Write a record that must not exist yet."""
+        """Write a record that must not exist yet. Raises `ConfigError` for an id in the form of hidden ones."""
         check_write(record, op, events, blobs)
+        if _HIDDEN.match(record.id):  # lists that go on behind it could not tell which is meant
+            raise ConfigError(
+                f"{record.kind} {record.id}: an id must not begin with ~ and 40 hex digits; choose another"
+            )
         answer = await self._store.insert(
             self._seal(record, 1), op=op, events=self._events(record, events), blobs=self._blobs(record, blobs)
         )

@@ -143,7 +143,7 @@ MUTATIONS: dict[str, Mutation] = {
     "anybody may vote": Mutation("people", "authorise", "if by not in stage.people:", "if False:", "strangers"),
     "one approver is enough": Mutation("people", "stage_met", ">= max(stage.quorum, 1)", ">= 1", "quorum"),
     "one person may approve two stages": Mutation(
-        "people", "authorise", "if any(vote.by == by and vote.stage < call.stage", "if any(False", "stages-one"
+        "people", "authorise", "if any(vote.by == by and vote.stage != call.stage", "if any(False", "stages-one"
     ),
     "a deadline passes unseen": Mutation(
         "decisions", "pass_deadlines", "over = call.expires is not None and", "over = False and", "none"
