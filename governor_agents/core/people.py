@@ -20,7 +20,9 @@ def authorise(call: Call, by: str) -> None:
         names = ", ".join(stage.names) or "nobody"
         raise NotAnApprover(f"{by} may not decide this; asked now: {names}")
     if any(vote.by == by and vote.stage != call.stage for vote in call.votes):
-        raise NotAnApprover(f"{by} approved an earlier stage, or stands for a later one; each stage needs somebody else")
+        raise NotAnApprover(
+            f"{by} approved an earlier stage, or stands for a later one; each stage needs somebody else"
+        )
 
 
 def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:

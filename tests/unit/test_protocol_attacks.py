@@ -1072,7 +1072,7 @@ def test_a_long_conversation_is_still_superseded() -> None:
 
         await app.governor.loop.bridge(fill())
         with pytest.raises(IllegalTransition):
-            await app.governor._supersede("c")
+            await app.governor.beginning._supersede("c")
         await app.governor.close()
 
     asyncio.run(main())
