@@ -27,9 +27,12 @@ def asked_event(call: Call) -> Event:
 
 
 def notices(run: Run, call: Call, what: NoticeKind, now: float) -> tuple[Notice, ...]:
-    """One notice per channel of a call, unless the same one already waits."""
+    """One notice per channel of a call, unless the same one already waits. One that tells of other terms is another:
+
+    it may be on its way to a channel now, and taken for told when it arrives.
+    """
     known = {notice.id for notice in run.outbox}
-    stamp = f"{call.n}:{what}:{call.stage}:{call.nonce}"
+    stamp = f"{call.n}:{what}:{call.stage}:{call.digest[:32]}"
     made = (Notice(f"{stamp}:{channel}", call.n, what, channel, now) for channel in call.channels)
     return tuple(notice for notice in made if notice.id not in known)
 

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from agents import Agent, Runner, function_tool
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
@@ -195,3 +196,31 @@ def test_an_inner_tool_of_the_same_name_and_call_id_needs_an_approval_of_its_own
         await governor.close()
 
     asyncio.run(main())
+
+
+def test_a_pause_that_only_a_tool_sees_is_said_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A tool runs an agent by itself and drops its pause: nothing runs, and the log says that nobody was asked."""
+    governor = Governor([lambda call: ASK if call.tool == "pay" else ALLOW], store=f"sqlite:///{tmp_path}/g.db")
+    ledger = Ledger(tmp_path / "ledger")
+
+    @function_tool
+    async def pay(amount: int) -> str:
+        ledger.write(f"pay {amount}")
+        return "paid"
+
+    cashier = govern(Agent(name="cashier", model=Scripted([("pay", {"amount": 5})]), tools=[pay]), governor)
+
+    @function_tool
+    async def expert(question: str) -> str:
+        return str((await Runner.run(cashier, question)).final_output)
+
+    @governor.agent("clerk")
+    def clerk() -> Agent[Any]:
+        return Agent(name="clerk", model=Scripted([("expert", {"question": "x"})]), tools=[expert])
+
+    async def main() -> None:
+        assert (await governor.run("clerk", "go")).state is RunState.COMPLETED
+        await governor.close()
+
+    asyncio.run(main())
+    assert "pay waits for people" in caplog.text and ledger.lines == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core import driving
+from governor_agents.core import driving, telling
 from governor_agents.core.calls import Tool, freeze
 from governor_agents.core.ports import Record, Segment
 from governor_agents.core.records import CallState, RunState
@@ -46,6 +46,20 @@ def test_a_vote_counts_for_the_first_stage_where_others_can_meet_the_rest() -> N
     run = driving.abandon(intent(run, strict).run, 5.0, owner=W1, fence=2).run
     run = claim(vote(run, "carol", now=7.0).run, now=8.0)
     assert state(intent(run, strict, now=9.0).run) is CallState.EXECUTING
+
+
+def test_people_hear_of_a_demand_that_came_while_the_first_notice_was_on_its_way() -> None:
+    """Asked again while a slow channel still delivers the first card: that one tells of a digest that nobody may use."""
+    told = replace(ASK, channels=("chat",))
+    run = telling.take_notices(paused(ask(told)), 1.5, until=60.0).run
+    on_its_way = [notice.id for notice in run.outbox]
+    run = claim(vote(run, "alice").run)
+    strict = replace(told, stages=(*told.stages, Stage(("cfo",), ("carol",))), channels=("chat",))
+    strict = replace(strict, stages=tuple(reversed(strict.stages)))
+    run = driving.abandon(intent(run, strict).run, 5.0, owner=W1, fence=2).run
+    assert state(run) is CallState.PENDING
+    run = telling.delivered(run, 6.0, done=on_its_way, failed={}, first=1.0, most=2.0).run
+    assert "asked" in [notice.what for notice in run.outbox]
 
 
 def test_a_call_of_another_agent_under_a_known_id_is_refused() -> None:

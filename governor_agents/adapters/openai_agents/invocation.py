@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from governor_agents.operands import bound
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
+
+log = logging.getLogger(__name__)
 
 UNASKED = "Not run: this call needs the approval of a person, and nobody was asked."
 
@@ -129,6 +132,12 @@ class GovernedTool:
             verdict = self.governor.guard.verdict(current_claim(), call, self.governor.policies.tool(self.name))
         except Exception:
             return True
+        if verdict.outcome == "require_approval" and stretch.in_a_tool:
+            log.warning(
+                "%s waits for people in an agent that a tool runs by itself: nobody is asked unless it hands the "
+                "pause to governor.suspend; agent.as_tool() needs no such care",
+                self.name,
+            )
         return verdict.outcome == "require_approval"
 
     async def invoke(self, ctx: ToolContext[Any], arguments: str) -> Any:

@@ -56,6 +56,11 @@ class Stretch:
             self._running.discard(mine)
             self._wake()
 
+    @property
+    def in_a_tool(self) -> bool:
+        """True inside of a tool that runs an agent by itself (not of an agent used as a tool)."""
+        return bool(_chain.get())
+
     async def stop(self, error: Exception) -> NoReturn:
         """Raise the error that stops the loop, once no tool beside this one runs; the first error stays."""
         self.error = self.error or error
