@@ -19,6 +19,7 @@ from governor_agents.adapters.openai_agents import govern
 from governor_agents.core import driving
 from governor_agents.core.records import Change, Run, RunState
 from governor_agents.core.verdicts import Stage
+from governor_agents.errors import ConfigError
 from tests.integration import langchain_app
 from tests.integration.openai_agents_app import Ledger, Scripted
 
@@ -115,6 +116,33 @@ def test_a_function_that_runs_an_agent_keeps_its_own_result(tmp_path: Path) -> N
         run = await governor.get(pending.run)
         assert (run.output, [call.tool for call in run.calls]) == ("swept", [sweep.name])
         assert await pending.result() == "swept"  # as another process would collect it
+        await governor.close()
+
+    asyncio.run(main())
+
+
+def test_a_function_runs_no_call_that_was_approved_for_another_one(tmp_path: Path) -> None:
+    """Two functions with the same parameters: the approval of a refund is none of a charge."""
+    governor = Governor([lambda call: ASK], store=f"sqlite:///{tmp_path}/g.db", secret=b"k")
+    ran: list[str] = []
+
+    @governor.govern()
+    async def refund(order: str) -> str:
+        ran.append("refund")
+        return "refunded"
+
+    @governor.govern()
+    async def charge(order: str) -> str:
+        ran.append("charge")
+        return "charged"
+
+    async def main() -> None:
+        pending = await refund.ask("1")  # type: ignore[attr-defined]
+        await governor.decide(pending.approval, Decision.approve(), by=ANN)
+        with pytest.raises(ConfigError, match="no call of"):
+            await charge.collect(pending.run)
+        assert ran == []
+        assert await pending.result() == "refunded" and ran == ["refund"]
         await governor.close()
 
     asyncio.run(main())

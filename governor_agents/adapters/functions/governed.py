@@ -207,9 +207,11 @@ class Governed:
     async def collect(self, run: str, instance: Any = None, timeout: float | None = None) -> Any:
         """The result of an asked call: waits for the decision, then runs it here or takes what another run gave.
 
-        ``timeout`` bounds the waiting. Raises `TimeoutError`.
+        ``timeout`` bounds the waiting. Raises `TimeoutError`; `ConfigError` for a run that is not a call of this one.
         """
-        await self.governor.open()
+        asked = await self.governor.get(run)
+        if not asked.single or asked.calls[-1].tool != self.name:  # its approval is none for this function
+            raise ConfigError(f"run {run} is no call of {self.name}; collect it where it was asked for")
         while True:
             async with asyncio.timeout(timeout):
                 stands = await self._decided(run)
