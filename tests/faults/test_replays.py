@@ -80,6 +80,6 @@ def test_a_build_that_mixes_the_loops_up_is_found_out(table: Callable[[str], Tab
 
 
 def test_a_build_that_stores_an_inner_graph_before_the_outer_one_is_found_out(table: Callable[[str], Table]) -> None:
-    """The negative control for LangGraph: after the crash nothing leads to the inner checkpoint any more."""
+    """The negative control for LangGraph: after the crash nothing leads to the inner checkpoint; the run is parked."""
     wrong = table("sqlite").play("langchain.nodes", ("call.succeeded:after@1",), broken="outer-later").wrong
-    assert any("double" in sentence for sentence in wrong)
+    assert any("blocked: replay" in sentence for sentence in wrong)

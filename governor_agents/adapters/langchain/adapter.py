@@ -43,7 +43,7 @@ from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Json, Tool, ToolCall, freeze, freeze_text, sha256, thaw
 from governor_agents.core.ports import Captured, Emit, Segment
 from governor_agents.core.records import Call, evolve
-from governor_agents.errors import ArgumentsError, ConfigError, Fenced, SnapshotError, UngovernedTool
+from governor_agents.errors import ArgumentsError, ConfigError, Fenced, ReplayDiverges, SnapshotError, UngovernedTool
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -133,6 +133,11 @@ class LangChainAdapter:
         head = None if fresh else await _head(agent, config)
         if head is not None and head.metadata.get(RUN) == claim.run:
             return await self._drive(agent, None, config, context, options, emit)
+        if begun := [call.tool for call in calls if call.attempts]:
+            raise ReplayDiverges(
+                f"run {claim.run} has called {', '.join(dict.fromkeys(begun))}, but the newest checkpoint of {thread} "
+                f"is not of this run; starting anew could run them twice. Look at the thread, then cancel the run"
+            )
         if input is None:
             raise SnapshotError(f"the input of run {claim.run} was lost before it became durable; send it again")
         if head is not None and unanswered(messages_of(head.checkpoint["channel_values"])):
