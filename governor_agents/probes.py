@@ -106,7 +106,7 @@ def checked(
 
 def raised(call: ToolCall, error: Exception) -> str:
     """Why a probe that raised says nothing."""
-    log.error("the probe of %s raised %s: %s", call.tool, type(error).__name__, error)
+    log.error("the probe of %s raised %s; the record says more", call.tool, type(error).__name__)
     return _words(f"the probe raised {type(error).__name__}: {error}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from governor_agents import probes
 from governor_agents.core import driving, telling
 from governor_agents.core.calls import Tool, freeze
 from governor_agents.core.ports import Record, Segment
@@ -21,7 +22,7 @@ from governor_agents.responses import Responses
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.stores.sealed import SealedStore
 from governor_agents.worker import Worker
-from tests.unit.test_protocol_attacks import ASK, PAY, W1, App, ask, claim, intent, paused, state, vote
+from tests.unit.test_protocol_attacks import ASK, PAY, W1, App, ask, call, claim, intent, paused, state, vote
 
 ONE = Stage(("ops",), ("alice", "bob"))
 CFO = Stage(("cfo",), ("alice",))
@@ -133,6 +134,12 @@ def test_the_log_of_a_dead_run_quotes_no_arguments(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         asyncio.run(main())
     assert "is dead" in caplog.text and "SECRET" not in caplog.text
+
+
+def test_the_log_of_a_probe_that_raised_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What a probe raises may hold arguments and keys: it goes into the record, and the log names its type."""
+    why = probes.raised(call(card="4111"), ValueError("no payment of 4111-SECRET"))
+    assert "4111-SECRET" in why and "ValueError" in caplog.text and "SECRET" not in caplog.text
 
 
 def test_a_claim_shows_no_arguments() -> None:
