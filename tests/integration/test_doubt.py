@@ -608,26 +608,27 @@ async def test_the_claim_of_a_probe_that_was_overtaken_is_refused(tmp_path: Path
     """A probe that takes longer than its lease: what it found is not written over what others have done since."""
     entered, leave = threading.Event(), threading.Event()
 
-    def look(call: ToolCall, key: str) -> Reconciled:
+    async def look(call: ToolCall, key: str) -> Reconciled:
         entered.set()
-        assert leave.wait(120)
+        assert await asyncio.to_thread(leave.wait, 90)
+        left.append("paid 7")
         return Reconciled.happened("paid 7")
 
+    left: list[str] = []
     clock = movable()
     shop = SHOPS["functions"](tmp_path, lambda amount: lost(shop, amount), retry="reconcilable", clock=clock)
     shop.governor.reconcile("pay")(look)
     run = await shop.approved()
     await shop.governor.open()
-    await shop.work()
+    working = asyncio.ensure_future(shop.work())  # the tool cannot tell, and the next claim asks the probe
+    assert await asyncio.to_thread(entered.wait, 90)
     clock.move(2 * LEASE)
-    working = asyncio.ensure_future(shop.work())
-    assert await asyncio.to_thread(entered.wait, 120)
     async with shop.governor as governor:
         await governor.cancel(run.id, by=OPS)  # nothing executes: the doubt is for people now
         leave.set()
         await working
         run = await governor.get(run.id)
-        assert (run.state, states(run)) == (RunState.BLOCKED, [CallState.UNKNOWN])
+        assert (run.state, states(run)) == (RunState.BLOCKED, [CallState.UNKNOWN]) and left == ["paid 7"]
         await say(shop, run, "happened")
         assert (await governor.get(run.id)).state is RunState.CANCELLED
     assert Fenced.code == "fenced"

@@ -184,7 +184,8 @@ PROGRAM = """
 import sys
 sys.path.insert(0, "tests/unit")
 from test_terminal import approval_of, ask_in_place
-print("decided", ask_in_place(approval_of()))
+decision = ask_in_place(approval_of())
+print("decided", decision, decision and decision.args)
 """
 
 
@@ -206,7 +207,7 @@ def test_edit_opens_the_editor_on_a_terminal(tmp_path: Path) -> None:
         EDITOR=editor(tmp_path, '{"amount": 7, "note": "\\u202e"}'),
         VISUAL="",
     )
-    assert 'args=b\'{"amount":7,"note":"\\xe2\\x80\\xae"}\'' in shown.replace("\r\n", "") and "because" in shown
+    assert 'b\'{"amount":7,"note":"\\xe2\\x80\\xae"}\'' in shown.replace("\r\n", "") and "because" in shown
     assert (tmp_path / "found").read_text() == (
         '{\n  "amount": 120,\n  "note": "\\u001b[2J\\u202e[bold]x[/bold]\\r",\n  "order": "4711"\n}\n'
     )
