@@ -128,7 +128,12 @@ class Refusals:
                 self._lines.append({name: text for name, text in line.items() if text})
                 self._spawn(self.flush())
                 return
-            self._dropped += 1
+        self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        """Count lines that are not written, and see to it that the count is."""
+        with self._lock:
+            self._dropped += count
             first, self._will_say = not self._will_say, True
         if first:
             self._spawn(self._say_later())
@@ -138,7 +143,9 @@ class Refusals:
         detail = "; ".join(lines)
         log.warning("%s is used with unsafe=allow: %s", self._store.url.partition("?")[0], detail)
         async with self._writing:
-            await self._write([{"what": "store.unsafe", "by": by, "detail": _short(detail, 1000)}])
+            left = await self._write([{"what": "store.unsafe", "by": by, "detail": _short(detail, 1000)}])
+        if left:  # the day is full, or others write all the time
+            self._drop(left)
 
     async def flush(self) -> None:
         """Write what was noted. Raises nothing: what the store does not take is counted as dropped."""

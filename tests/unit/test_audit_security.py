@@ -128,6 +128,20 @@ async def test_a_day_has_an_upper_end(url: str, monkeypatch: pytest.MonkeyPatch)
         assert found[-1]["count"] == 3 * 4 - 4
 
 
+async def test_an_unsafe_opening_on_a_full_day_is_counted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the full day does not take is no less dropped because it was not a refusal."""
+    monkeypatch.setattr(security, "DAILY", 1)
+    clock = MovableClock()
+    async with refusals(url, clock) as (noted, lines):
+        for _ in range(3):
+            await noted.unsafe(["synchronous is off"], by="me")
+        assert [line["what"] for line in await lines()] == ["refused.full"]
+        monkeypatch.setattr(security, "DAILY", 10)
+        clock.move(DAY)
+        found = await lines()
+        assert (found[-1]["what"], found[-1]["count"]) == ("refused.dropped", 3)
+
+
 async def test_days_are_kept_for_a_month(url: str) -> None:
     """The first line of a day removes what is older; nothing else of the kind `audit` is touched."""
     clock = MovableClock()
