@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ from governor_agents.stores.sealed import SealedStore, refuse_sealed
 from governor_agents.streaming import Streamed
 from governor_agents.sync import twin
 from governor_agents.watch import Watch
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Probe)
@@ -439,10 +442,15 @@ class Governor:
 
     approval_sync = twin(approval)
 
-    async def inbox(self, *, person: str | None = None, limit: int = 100) -> list[Approval]:
-        """What waits for people, oldest first; for one ``person``, what that person may decide now."""
+    async def inbox(
+        self, *, person: str | None = None, limit: int = 100, skipped: Callable[[str], None] = log.error
+    ) -> list[Approval]:
+        """What waits for people, oldest first; for one ``person``, what that person may decide now.
+
+        ``skipped`` hears of runs that cannot be read and are left out; without it the log does.
+        """
         await self.open()
-        runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit))
+        runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit, skipped=skipped))
         found = [approval for run in runs for approval in run.approvals]
         mine = [approval for approval in found if person is None or person_id(person) in approval.people]
         return sorted(mine, key=lambda approval: approval.call.created)
@@ -450,12 +458,18 @@ class Governor:
     inbox_sync = twin(inbox)
 
     async def list_runs(
-        self, *, state: str | None = None, agent: str | None = None, limit: int = 100, after: str = ""
+        self,
+        *,
+        state: str | None = None,
+        agent: str | None = None,
+        limit: int = 100,
+        after: str = "",
+        skipped: Callable[[str], None] = log.error,
     ) -> list[Run]:
-        """Runs by state and agent, by id."""
+        """Runs by state and agent, by id. ``skipped`` hears of those that cannot be read; without it the log does."""
         await self.open()
         where = {key: value for key, value in (("state", state), ("agent", agent)) if value}
-        return await self.loop.bridge(self.runs.select(where, limit=limit, after=after))
+        return await self.loop.bridge(self.runs.select(where, limit=limit, after=after, skipped=skipped))
 
     list_runs_sync = twin(list_runs)
 

@@ -195,14 +195,22 @@ class Runs:
                 found.append((record, error))
         return found
 
-    async def select(self, where: dict[str, str] | None = None, *, limit: int = 100, after: str = "") -> list[Run]:
-        """Runs by index fields, by id; those that cannot be read are left out, and said in the log."""
+    async def select(
+        self,
+        where: dict[str, str] | None = None,
+        *,
+        limit: int = 100,
+        after: str = "",
+        skipped: Callable[[str], None] = log.error,
+    ) -> list[Run]:
+        """Runs by index fields, by id; those that cannot be read are left out, and ``skipped`` hears of them."""
         found: list[Run] = []
         for record in await self.store.list("run", self.tenant, where, limit=limit, after=after):
             try:
                 found.append(decode_run(record.body))
             except (SnapshotError, StoreTooNew) as error:
-                log.error("run %s: %s", record.id, error)
+                why = str(error)  # which names the run when it is the seal that is broken
+                skipped(why if why.startswith(f"run {record.id}: ") else f"run {record.id}: {why}")
         return found
 
     async def events(self, id: str) -> list[dict[str, Any]]:

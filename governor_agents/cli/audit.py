@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from governor_agents.cli.opening import AsJson, Globals, Place, StoreUrl, Tenant
-from governor_agents.cli.printing import hint, note, print_facts, print_json, print_table, say
+from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.calls import freeze
 from governor_agents.errors import ConfigError
 from governor_agents.handlers.message import visible, when
@@ -66,7 +66,7 @@ def list_(
 
     async def work(governor: Governor) -> list[dict[str, Any]]:
         await governor.open()
-        found = governor.audit.newest(run, security=security, limit=limit + 1, skipped=_skipped, **wanted)  # type: ignore[arg-type]
+        found = governor.audit.newest(run, security=security, limit=limit + 1, skipped=left_out, **wanted)  # type: ignore[arg-type]
         return await governor.loop.bridge(found)
 
     events = Place.of(ctx, store, tenant).run(work)
@@ -82,10 +82,6 @@ def list_(
         print_table(("AT", "RUN", "SEQ", "WHAT", "CALL", "BY"), [_row(event) for event in events])
     if more:
         note("there are older ones: see --limit, --since and --until")
-
-
-def _skipped(why: str) -> None:
-    note(f"not readable, left out: {visible(why)}")
 
 
 def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:
@@ -206,7 +202,7 @@ def export(
     if out is not None:
         hint(f"{count} events written to {visible(out)}")
     for why in missing:
-        _skipped(why)
+        left_out(why)
     return 1 if missing else 0
 
 
@@ -282,9 +278,12 @@ def _verify_file(
     key = None if keys is None else keys.audit
     try:
         with Path(name).open("rb") as lines:
-            return verify_export(lines, published, signers, key=key, tenant=tenant, run=run)
+            report = verify_export(lines, published, signers, key=key, tenant=tenant, run=run)
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from None
+    if run and not report.trails:  # neither the export nor a checkpoint knows it
+        raise ConfigError(f"no run {run} in {name}")
+    return report
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import typer
 from governor_agents.cli.documents import approval_document
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
 from governor_agents.cli.policies import OfApp, PolicyFiles, one_governor, with_policies
-from governor_agents.cli.printing import console, hint, note, print_json, print_table, say
+from governor_agents.cli.printing import console, hint, left_out, note, print_json, print_table, say
 from governor_agents.core.calls import freeze_text
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ArgumentsError, ConfigError
@@ -44,21 +44,24 @@ def list_(
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,
-) -> None:
-    """List what waits for people, oldest first."""
+) -> int:
+    """List what waits for people, oldest first. Exit code 1 when some of it cannot be read."""
     person = local_person() if mine else None
     place = Place.of(ctx, store, tenant)
-    found = place.run(lambda governor: governor.inbox(person=person, limit=limit))
+    missing: list[str] = []
+    found = place.run(lambda governor: governor.inbox(person=person, limit=limit, skipped=missing.append))
+    for why in missing:
+        left_out(why)
     if len({approval.run.id for approval in found}) >= limit:
         note(f"there may be more: this looked at {limit} runs, see --limit")
     if as_json:
         print_json([approval_document(approval) for approval in found])
-        return
-    if not found:
+    elif found:
+        print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), [_row(each) for each in found])
+        hint("governor-agents inbox show ID shows one in full")
+    elif not missing:
         hint(f"nothing waits for {person or 'anybody'}")
-        return
-    print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), [_row(each) for each in found])
-    hint("governor-agents inbox show ID shows one in full")
+    return 1 if missing else 0
 
 
 def _row(approval: Approval) -> tuple[str, ...]:

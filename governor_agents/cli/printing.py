@@ -41,6 +41,13 @@ def hint(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def left_out(why: str) -> None:
+    """Something that cannot be read and is not in what is printed; ``why`` need not have been through `visible`."""
+    from governor_agents.handlers.visible import visible
+
+    note(f"not readable, left out: {visible(why)}")
+
+
 def print_json(document: Any) -> None:
     """One JSON document, in ASCII: what is invisible or moves the cursor stands there as ``\\uXXXX``."""
     text = json.dumps(document, indent=2, ensure_ascii=True)

@@ -10,7 +10,7 @@ import typer
 
 from governor_agents.cli.documents import run_document
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
-from governor_agents.cli.printing import hint, note, print_facts, print_json, print_table, say
+from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.records import Call, Run, RunState, approval_id
 from governor_agents.handlers.message import outcome, visible, when
 from governor_agents.handlers.terminal import local_person
@@ -34,13 +34,18 @@ def list_(
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,
-) -> None:
-    """List runs, by id."""
+) -> int:
+    """List runs, by id. Exit code 1 when some of them cannot be read."""
     wanted = None if state is None else state.value
+    missing: list[str] = []
     found = Place.of(ctx, store, tenant).run(
-        lambda governor: governor.list_runs(state=wanted, agent=agent, limit=limit + 1, after=after)
+        lambda governor: governor.list_runs(
+            state=wanted, agent=agent, limit=limit + 1, after=after, skipped=missing.append
+        )
     )
-    more, found = len(found) > limit, found[:limit]
+    for why in missing:
+        left_out(why)
+    more, found = len(found) + len(missing) > limit, found[:limit]
     if as_json:
         print_json([run_document(run) for run in found])
     elif found:
@@ -50,10 +55,12 @@ def list_(
             for run in found
         ]
         print_table(("ID", "STATE", "AGENT", "STARTED", "WHY"), rows)
-    else:
+    elif not missing:
         hint("no such runs" if state or agent or after else "no runs")
     if more:
-        note(f"there are more: --after {visible(found[-1].id)} goes on, --limit changes how many")
+        on = f"--after {visible(found[-1].id)} goes on, " if found else ""
+        note(f"there are more: {on}--limit changes how many")
+    return 1 if missing else 0
 
 
 @app.command()

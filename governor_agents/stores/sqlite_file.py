@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,6 +28,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 _SYNCHRONOUS: Final = ("off", "normal", "full", "extra")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+_text: Final = partial(str, encoding="utf-8", errors="backslashreplace")
+"""A text as it is read. One that is not UTF-8 must not keep the rows beside it from being read."""
 
 T = TypeVar("T")
 
@@ -112,6 +116,7 @@ def connect(place: Place) -> sqlite3.Connection:
         connection = sqlite3.connect(
             place.path, timeout=place.busy_timeout / 1000, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = _text
         _refuse_newer(connection, place)
         _configure(connection, place)
         if (lines := unsafe_lines(connection, place)) and not place.unsafe:
@@ -131,6 +136,7 @@ def connect_reader(place: Place) -> sqlite3.Connection:
     """A second connection, which only reads and never waits for a lock."""
     try:
         connection = sqlite3.connect(place.path, timeout=0, isolation_level=None, check_same_thread=False)
+        connection.text_factory = _text
         connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error as error:
         raise failure(place.path, error) from error
@@ -187,7 +193,8 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
             return do()
         except sqlite3.OperationalError as error:
             waited = time.monotonic() - began
-            if (error.sqlite_errorcode & 0xFF) not in _BUSY or waited > place.busy_timeout / 1000:
+            code = getattr(error, "sqlite_errorcode", None)  # the module raises some of its own, without one
+            if code is None or (code & 0xFF) not in _BUSY or waited > place.busy_timeout / 1000:
                 raise
             time.sleep(random.random() * min(0.01, 0.001 + waited / 10))  # noqa: S311
 

@@ -134,6 +134,8 @@ def test_an_export_is_verified_without_store_and_secret(keyed, monkeypatch: pyte
     words = ("audit", "verify", "--file", "trail.jsonl", "--checkpoint", "kept.json", "--public-key", public)
     assert keyed(*words).out == "nothing was changed: 3 trails, 11 events, 1 checkpoint\n"
     assert keyed(*words, one).out == "nothing was changed: 1 trail, 5 events, 1 checkpoint\n"
+    told = keyed(*words, "nope")
+    assert (told.code, told.out) == (2, "") and "no run nope in trail.jsonl" in told.err
     lines = text.splitlines(keepends=True)
     for changed, codes in (
         (lines[:3] + lines[4:], {"missing", "unlinked"}),

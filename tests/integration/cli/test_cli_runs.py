@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 import governor_agents
 from governor_agents import demo
 from governor_agents.handlers.terminal import local_person
+from governor_agents.keys import Keys
 
 ME = local_person()
 
@@ -34,6 +36,48 @@ def test_list_finds_by_state_and_agent(shop) -> None:
     assert shop("runs", "list", "--agent", "none", "--json").json == []
     table = shop("runs", "list", "--state", "ready").out
     assert ready in table and "waits for a worker to go on" in table and waiting not in table
+
+
+SPOILS = {
+    "body": "UPDATE ga_record SET body = substr(body, 1, length(body) - 1) || x'ff' WHERE kind = 'run' AND id = ?",
+    "id": "UPDATE ga_record SET id = CAST(x'fe' AS TEXT) WHERE kind = 'run' AND id = ?",
+    "event": "UPDATE ga_event SET body = substr(body, 1, length(body) - 1) || x'ff' WHERE id = ? AND seq = 2",
+}
+
+
+@pytest.mark.parametrize("what", SPOILS)
+def test_a_row_that_is_no_text_stops_nothing_else(shop, what: str) -> None:
+    """Bytes that SQLite takes for a text, and that are not UTF-8: refused alone, found by the audit, and work goes on."""
+    ids = [shop.ask(order=order)[:-2] for order in ("bad", "good")]
+    for id in ids:
+        shop("inbox", "approve", f"{id}.1")
+    with sqlite3.connect("governor.db") as database:
+        assert database.execute(SPOILS[what], [ids[0]]).rowcount == 1
+    told = shop("runs", "list", "--json")
+    listed = {run["id"] for run in told.json}
+    assert ids[1] in listed and (told.code, ids[0] in listed) == ((1, False) if what == "body" else (0, True))
+    told = shop("audit", "verify")
+    assert told.code == 1 and "unreadable" in told.out and ids[1] not in told.out
+    shop.work()
+    assert "good 120 " in shop.ledger and ("bad 120 " in shop.ledger) == (what == "event")
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_cannot_be_read_is_not_nothing(shop, sealed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that leaves something out names it once, does not say that there is none, and exits with 1."""
+    if sealed:
+        Keys.create("keys.json")
+        monkeypatch.setenv("GOVERNOR_KEYS", "keys.json")
+    run = shop.ask()[:-2]
+    with sqlite3.connect("governor.db") as database:
+        database.execute("UPDATE ga_record SET body = x'00' WHERE kind = 'run'")
+    for words in ("runs list", "inbox list"):
+        told = shop(*words.split())
+        assert (told.code, told.out) == (1, ""), words
+        assert told.err.startswith(f"governor-agents: not readable, left out: run {run}: ") and told.err.count(run) == 1
+        assert "no runs" not in told.err and "nothing waits" not in told.err
+        told = shop(*words.split(), "--json")
+        assert (told.code, told.json) == (1, []) and told.err.count(run) == 1
 
 
 def test_list_goes_on_behind_a_run(shop) -> None:
