@@ -26,6 +26,7 @@ import fcntl
 import hmac
 import os
 import secrets
+import shlex
 import stat
 import threading
 import time
@@ -261,7 +262,9 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise KeyFileError(f"{path}: there is no such key file; `governor-agents keys rotate` makes one") from None
+        mend = "put it back from its copy, or, for a new store, make one"
+        make = f"governor-agents keys rotate --file {shlex.quote(str(path))}"
+        raise KeyFileError(f"{path}: there is no such key file; {mend}: {make}") from None
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
     try:
@@ -269,7 +272,7 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
         if not stat.S_ISREG(found.st_mode):
             raise KeyFileError(f"{path}: is not a file")
         if found.st_mode & 0o077:
-            raise KeyFileError(f"{path}: others can read it or write to it: chmod 600 {path}")
+            raise KeyFileError(f"{path}: others can read it or write to it: chmod 600 {shlex.quote(str(path))}")
         with os.fdopen(file, "rb", closefd=False) as opened:
             text = opened.read(LARGEST + 1)
     finally:

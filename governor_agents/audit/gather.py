@@ -52,7 +52,8 @@ QUIET = 3600.0
 """Seconds after which a checkpoint is made although nothing changed: it says that nothing did."""
 
 NO_KEYS = (
-    "checkpoints are signed, and no keys are set: `governor-agents keys rotate` makes them, GOVERNOR_KEYS names them"
+    "checkpoints are signed, and no keys are set: GOVERNOR_KEYS names the key file; put it back from its copy, or, "
+    "for a new store, make one: governor-agents keys rotate --file PATH"
 )
 
 NEAR = 20

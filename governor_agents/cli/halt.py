@@ -45,7 +45,7 @@ def halt(
             print_json(_document(made))
             return
         say(f"{visible(made.scope)} is halted{_by(made)}")
-        say(f"{place.commands.halting(made.scope)} lets it go again", "dim")
+        say(f"{place.commands.halting(made.scope)}  # lets it go again", "dim")
 
 
 def _list(place: Place, as_json: bool) -> None:

@@ -92,7 +92,7 @@ def _print_run(run: Run, calls: Sequence[Call], commands: Commands) -> None:
     for call in calls:
         say(f"\n{visible(approval_id(run.id, call.n))} {visible(call.tool)} is {call.state}: {outcome(call)}", "bold")
         print_facts(_call_facts(call))
-    say(f"\n{commands.line('runs timeline', run.id)} tells it step by step", "dim")
+    say(f"\n{commands.line('runs timeline', run.id)}  # tells it step by step", "dim")
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -105,7 +105,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "adapter", visible(run.adapter)
     yield "started", when(run.created)
     yield "changed", when(run.updated)
-    if run.attempts:
+    if run.attempts and not run.state.ended:
         yield "tries", f"{run.attempts} of {run.max_attempts} since the last progress"
     if run.output_json:
         yield "output", visible(run.output_json)

@@ -181,7 +181,13 @@ def not_in_doubt(run: Run, call: Call) -> NotInDoubt:
     """What an operator is told whose answer comes to a call that has one."""
     said = call.resolved
     since = "" if said is None else f" since {said.by} said {said.how} at {utc(said.at)} ({said.evidence})"
-    return NotInDoubt(f"{approval_id(run.id, call.n)} is {call.state}{since}; only a call in doubt can be resolved")
+    lease = run.lease
+    later = ""
+    if call.state is C.EXECUTING and lease is not None:
+        later = f"; if its worker died, a worker finds that once the lease is over (at {utc(lease.until)})"
+    return NotInDoubt(
+        f"{approval_id(run.id, call.n)} is {call.state}{since}; only a call in doubt can be resolved{later}"
+    )
 
 
 def utc(at: float) -> str:

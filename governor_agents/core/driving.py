@@ -6,6 +6,7 @@ A *claim* is (owner, fence): whoever claims gets a higher fence, and every later
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from governor_agents.core.records import Call, Change, Event, Lease, NoticeKind,
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import (
+    HALT,
     UNKNOWN,
     block,
     doubts,
@@ -103,7 +105,7 @@ def claim(run: Run, now: float, *, owner: str, lease: float) -> Change:
         return late
     if run.attempts >= run.max_attempts:
         dead = evolve(run, state=next_run(run.state, RunEvent.WEAR_OUT, R.DEAD), updated=now)
-        detail = f"{run.attempts} claims made no progress; last error: {run.error or 'the worker died'}"
+        detail = f"{no_progress(run.attempts)}; last error: {run.error or 'the worker died'}"
         return Change(evolve(dead, blocked_detail=detail), (run_event("run.dead", reason=detail),))
     fence = run.fence + 1
     run = evolve(
@@ -115,6 +117,11 @@ def claim(run: Run, now: float, *, owner: str, lease: float) -> Change:
         updated=now,
     )
     return Change(run, (run_event("run.claimed", by=owner, fence=fence),))
+
+
+def no_progress(tries: int) -> str:
+    """How often a run was claimed in vain, for people."""
+    return "1 try made no progress" if tries == 1 else f"{tries} tries made no progress"
 
 
 def renew(run: Run, now: float, *, owner: str, fence: int, lease: float) -> Change:
@@ -270,9 +277,16 @@ def park(run: Run, now: float, *, owner: str, fence: int, why: str, detail: str)
 
 
 def repair(run: Run, now: float, *, by: str, reason: str) -> Change:
-    """An operator says that what blocked the run, or killed its workers, is gone. Doubts about calls remain."""
+    """An operator says that what blocked the run, or killed its workers, is gone. Doubts about calls remain.
+
+    Raises `IllegalTransition` where it is not for a repair: a call in doubt is answered, a halt is lifted.
+    """
+    if run.state is R.BLOCKED and run.blocked == HALT:
+        lift = f"governor-agents halt {shlex.quote(run.blocked_detail)} --lift"
+        raise IllegalTransition(f"run {run.id} is blocked by a halt; {lift}")
     if run.state not in (R.BLOCKED, R.DEAD) or run.having(C.UNKNOWN):
-        raise IllegalTransition(f"run {run.id} is {run.state}; there is nothing that a repair would free")
+        doubt = "; a call of it is in doubt: governor-agents runs resolve" if run.having(C.UNKNOWN) else ""
+        raise IllegalTransition(f"run {run.id} is {run.state}; there is nothing that a repair would free{doubt}")
     return unblock(Change(run, (run_event("run.repaired", by=by, reason=reason),)), now)
 
 

@@ -13,9 +13,12 @@ def authorise(call: Call, by: str) -> None:
     """Raise `NotAnApprover` unless ``by`` may vote in the stage that is asked now. An empty stage means nobody."""
     if not by:
         raise NotAnApprover("a decision needs a person; nobody was named")
-    if by in call.excluded:
-        raise NotAnApprover(f"{by} asked for this call and may not decide it (separation of duties)")
     stage = call.stages[call.stage] if call.stage < len(call.stages) else Stage(())
+    if by in call.excluded:
+        others = ", ".join(person for person in stage.people if person not in call.excluded) or "nobody"
+        raise NotAnApprover(
+            f"{by} asked for this call and may not decide it (separation of duties); may decide: {others}"
+        )
     if by not in stage.people:
         names = ", ".join(stage.names) or "nobody"
         raise NotAnApprover(f"{by} may not decide this; asked now: {names}")

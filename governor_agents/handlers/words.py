@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from governor_agents.core.doubts import over_at
+from governor_agents.core.driving import no_progress
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
 from governor_agents.core.settling import HALT, UNKNOWN
 from governor_agents.handlers.message import Message, asks, when
@@ -86,7 +87,7 @@ def _queued(run: Run, now: float, commands: Commands) -> Explanation:
     return Explanation(
         "waits for a worker to start it" + _later(run, now),
         tuple(_last_error(run)),
-        (_worker(run), _cancel(run, commands)),
+        (_worker(run, commands), _cancel(run, commands)),
     )
 
 
@@ -97,7 +98,7 @@ def _ready(run: Run, now: float, commands: Commands) -> Explanation:
     return Explanation(
         "everything is decided; it waits for a worker to go on" + _later(run, now),
         tuple(details),
-        (_worker(run), _cancel(run, commands)),
+        (_worker(run, commands), _cancel(run, commands)),
     )
 
 
@@ -107,9 +108,9 @@ def _active(run: Run, now: float, commands: Commands) -> Explanation:
     owner, until = visible(run.lease.owner), when(run.lease.until)
     if run.lease.until <= now:
         because = f"its worker ({owner}) has been silent past its lease, which ended at {until}; it counts as dead"
-        return Explanation(because, _executing(run), (_worker(run), _cancel(run, commands)))
+        return Explanation(because, _executing(run, "was"), (_worker(run, commands), _cancel(run, commands)))
     because = f"is being driven by {owner}, whose lease lasts until {until} unless renewed"
-    return Explanation(because, _executing(run), (_cancel(run, commands),))
+    return Explanation(because, _executing(run, "is"), (_cancel(run, commands),))
 
 
 def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
@@ -141,12 +142,13 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
         free = () if doubtful else (_repair(run, commands),)
         return Explanation(because, (*detail, *doubts), (*answers, *free, _cancel(run, commands)))
     ways: tuple[str, ...] = (
-        "a late result of the same worker settles the doubt by itself",
         "find out on the other side whether it happened, then say so; nothing runs the call again meanwhile:",
         *answers,
     )
+    if any(over_at(call) is None for call in doubtful):
+        ways = ("a late result of the same worker settles the doubt by itself", *ways)
     if not run.cancel:
-        ways = (*ways, f"{_cancel(run, commands)} (no further call starts; the doubt stays on record)")
+        ways = (*ways, f"{_cancel(run, commands)}  # no further call starts; the doubt stays on record")
     because = "a call was started and nobody recorded a result: it may or may not have happened"
     return Explanation(because, (*detail, *doubts), ways)
 
@@ -186,15 +188,15 @@ def _answers(run: Run, call: Call, commands: Commands) -> Iterator[str]:
         "--abandon": "nobody will know: the agent is told not to retry",
     }
     for flag, then in means.items():
-        yield f"{commands.line('runs resolve', run.id, flag, '--evidence', 'TEXT')} {call.n}  ({then})"
+        yield f"{commands.line('runs resolve', run.id, flag, '--evidence', 'TEXT')} {call.n}  # {then}"
 
 
 def _repair(run: Run, commands: Commands) -> str:
-    return f"{commands.line('runs repair', run.id, '--reason', 'TEXT')}  (once that is mended: it goes on)"
+    return f"{commands.line('runs repair', run.id, '--reason', 'TEXT')}  # once that is mended: it goes on"
 
 
 def _dead(run: Run, now: float, commands: Commands) -> Explanation:
-    because = f"was given up after {run.attempts} tries that came nowhere"
+    because = f"was given up: {no_progress(run.attempts)}"
     detail = visible(run.blocked_detail) or "the workers died without a word"
     return Explanation(because, (detail,), (_repair(run, commands), _cancel(run, commands)))
 
@@ -218,9 +220,9 @@ _STATES = {
 }
 
 
-def _executing(run: Run) -> tuple[str, ...]:
+def _executing(run: Run, verb: str) -> tuple[str, ...]:
     calls = run.having(CallState.EXECUTING)
-    return tuple(f"{visible(approval_id(run.id, call.n))} {visible(call.tool)} is running" for call in calls)
+    return tuple(f"{visible(approval_id(run.id, call.n))} {visible(call.tool)} {verb} running" for call in calls)
 
 
 def _later(run: Run, now: float) -> str:
@@ -231,12 +233,15 @@ def _last_error(run: Run) -> Iterator[str]:
     if run.error:
         yield f"try {run.attempts} of {run.max_attempts} failed: {visible(run.error)}"
     elif run.attempts:
-        yield f"{run.attempts} of {run.max_attempts} tries came nowhere"
+        yield f"{run.attempts} of {run.max_attempts} tries made no progress"
 
 
-def _worker(run: Run) -> str:
-    knows = f"a process that registers agent {visible(run.agent)}" if run.agent else "the process that has the function"
-    return f"governor-agents worker APP:GOVERNOR  ({knows})"
+def _worker(run: Run, commands: Commands) -> str:
+    """The worker that can take the run; its tenant is the one of the app."""
+    knows = "the process that has the function"
+    if run.agent and run.adapter != "functions":
+        knows = f"a process that registers agent {visible(run.agent)}"
+    return f"{Commands(commands.store).line('worker', 'APP:GOVERNOR')}  # {knows}"
 
 
 def _cancel(run: Run, commands: Commands) -> str:

@@ -77,8 +77,10 @@ def tell_state(run: Run) -> None:
     if run.state in (RunState.BLOCKED, RunState.DEAD):
         doubts = ", ".join(call.tool for call in run.having(CallState.UNKNOWN))
         why = f"nobody knows whether {doubts} happened" if doubts else run.blocked_detail or run.blocked
+        if run.blocked == HALT:
+            why = f"{run.blocked_detail} is halted"
         if run.state is RunState.DEAD:  # its detail quotes the last error, and that may quote the arguments
-            why = f"{run.attempts} claims made no progress; the record has the last error"
+            why = f"{driving.no_progress(run.attempts)}; the record has the last error"
         log.warning("run %s is %s: %s", run.id, run.state, why)
     else:
         log.info("run %s is %s", run.id, run.state)  # what was raised may quote the arguments; the record has it

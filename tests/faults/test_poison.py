@@ -110,7 +110,7 @@ async def poisoned(folder: Path, store: str, server: ForkServer, kind: str) -> N
     assert killed == stands[POISON].max_attempts
     states = {name: run.status for name, run in stands.items()}
     assert states == {name: "dead" if name == POISON else "completed" for name in NAMES}
-    assert stands[POISON].blocked_detail == "5 claims made no progress; last error: the worker died"
+    assert stands[POISON].blocked_detail == "5 tries made no progress; last error: the worker died"
     assert await patients.work() == 0, "the dead run is left alone"
     assert (await patients.stand())[POISON].state is RunState.DEAD
     await repair(patients)

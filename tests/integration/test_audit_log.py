@@ -255,7 +255,7 @@ async def test_without_keys_there_are_no_checkpoints(url: str) -> None:
         plain = Process(keyed.store, None)
         await plain.begin("a")
         assert await plain.log.checkpoints.keep() is None
-        with pytest.raises(ConfigError, match="`governor-agents keys rotate` makes them"):
+        with pytest.raises(ConfigError, match="governor-agents keys rotate --file PATH"):
             await plain.log.checkpoints.make()
         report = await plain.log.verify()
         assert (report.findings, report.unkeyed, report.checkpoints) == ([], 1, 0)

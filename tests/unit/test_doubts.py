@@ -291,6 +291,25 @@ def test_a_blocked_run_keeps_its_own_reason() -> None:
     assert driving.repair(after, 50.0, by="op", reason="code is back").run.state is RunState.READY
 
 
+def test_what_is_not_for_a_repair_says_what_it_is_for() -> None:
+    """A halt is lifted and a doubt is answered; neither is repaired away."""
+    run = doubtful()
+    with pytest.raises(IllegalTransition, match="a call of it is in doubt: governor-agents runs resolve"):
+        driving.repair(run, 50.0, by="op", reason="mended")
+    halted = evolve(resolve(run, "happened").run, state=RunState.BLOCKED, blocked="halt", blocked_detail="tool:a b")
+    with pytest.raises(IllegalTransition, match="is blocked by a halt; governor-agents halt 'tool:a b' --lift"):
+        driving.repair(halted, 50.0, by="op", reason="mended")
+    assert driving.repair(evolve(halted, blocked="replay"), 50.0, by="op", reason="mended").run.blocked == ""
+
+
+def test_an_answer_to_a_call_that_still_executes_is_told_from_when_on() -> None:
+    """Its worker may be dead already: that is found once the lease is over."""
+    run = driving.claim(approved(ask()), 4.0, owner=W1, lease=30.0).run
+    run = intent(run, 1, 4.0).run
+    with pytest.raises(NotInDoubt, match=r"is executing; .*once the lease is over \(at 1970-01-01 00:00:34 UTC\)"):
+        resolve(run, "happened")
+
+
 def test_a_run_of_one_call_is_asked_anew_and_ends_with_the_new_call() -> None:
     """A function: WAITING again, found under the same call id, run by whoever claims it then."""
     run = driving.ask_single(new_run(), ask(), 0.0, owner=W1, lease=30.0).run

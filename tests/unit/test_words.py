@@ -79,7 +79,7 @@ LEASE = Lease("host/1/2", NOW + 30)
         (
             run_in(RunState.READY, attempts=1),
             "everything is decided; it waits for a worker",
-            ["1 of 5 tries came nowhere"],
+            ["1 of 5 tries made no progress"],
         ),
         (run_in(RunState.READY, waiter=LEASE), "everything is decided", ["its caller (host/1/2) still waits for it"]),
         (
@@ -109,8 +109,8 @@ LEASE = Lease("host/1/2", NOW + 30)
             [],
         ),
         (
-            run_in(RunState.DEAD, attempts=5, blocked_detail="5 claims made no progress; last error: x"),
-            "was given up after 5 tries",
+            run_in(RunState.DEAD, attempts=5, blocked_detail="5 tries made no progress; last error: x"),
+            "was given up: 5 tries made no progress",
             ["last error: x", "governor-agents runs cancel run_a"],
         ),
         (run_in(RunState.COMPLETED, ended=NOW), "ended at 2026-", []),

@@ -176,7 +176,10 @@ def test_without_keys_a_chain_is_still_checked(shop) -> None:
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        ("checkpoint", r"no keys are set: `governor-agents keys rotate` makes them"),
+        (
+            "checkpoint",
+            r"no keys are set: GOVERNOR_KEYS names the key file; .*: governor-agents keys rotate --file PATH",
+        ),
         ("list run_none", r"no run run_none \(in tenant default"),
         ("list --since yesterday", r"'yesterday' is no time; write 2026-11-30"),
         ("list --limit 0", r"greater than or equal to 1|0 is not in the range"),

@@ -70,7 +70,7 @@ def test_show_names_the_ways_out_and_an_answer_lets_the_run_go_on(shop) -> None:
     assert attempt["died"] is not None and document["calls"][0]["in_flight"] == 60.0
     shown = shop("runs", "show", run).out
     for flag in ("--happened", "--did-not-happen", "--abandon"):
-        assert f"  governor-agents runs resolve {flag} --evidence TEXT {run} 1  (" in shown
+        assert f"  governor-agents runs resolve {flag} --evidence TEXT {run} 1  # " in shown
     assert "nothing of it can be under way after 20" in shown and "; done with it at 20" in shown
     told = resolve(shop, run, "--did-not-happen")
     assert told.code == 1 and told.out == "" and told.err.count("\n") == 1
@@ -169,7 +169,7 @@ def test_repair_frees_a_dead_run(shop) -> None:
     run = killed(shop, retry="idempotent", max_attempts=1)
     until(shop, run, "dead")
     shown = shop("runs", "show", run).out
-    assert f"  governor-agents runs repair --reason TEXT {run}  (once that is mended: it goes on)" in shown
+    assert f"  governor-agents runs repair --reason TEXT {run}  # once that is mended: it goes on" in shown
     assert shop("runs", "repair", run, "--reason", " ").code == 2
     told = shop("runs", "repair", run, "--reason", "more memory")
     assert told.code == 0 and f"run {run} is ready" in told.out

@@ -14,7 +14,7 @@ def test_halt_stops_a_worker_and_lifting_lets_it_go_on(shop) -> None:
     shop("inbox", "approve", id)
     told = shop("halt", "tool:refund", "--reason", "incident 12")
     assert told.code == 0 and told.out.startswith("tool:refund is halted since ") and "incident 12" in told.out
-    assert "governor-agents halt tool:refund --lift" in told.out
+    assert "\ngovernor-agents halt tool:refund --lift  # lets it go again\n" in told.out
     shop.work()
     assert shop.ledger == []
     shown = shop("runs", "show", run).out

@@ -44,7 +44,7 @@ def test_list_shows_no_key(keyed: Any) -> None:
 def test_bad_key_files_are_one_line(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file named, none there, one that others may read, one that is something else: exit code 2 and the mend."""
     assert "GOVERNOR_KEYS" in shop("keys", "list").err
-    assert "keys rotate" in shop("keys", "list", "--file", "none.json").err
+    assert "make one: governor-agents keys rotate --file none.json" in shop("keys", "list", "--file", "none.json").err
     shop("keys", "rotate", "--file", "keys.json")
     Path("keys.json").chmod(0o644)
     assert "chmod 600 keys.json" in shop("keys", "list", "--file", "keys.json").err
