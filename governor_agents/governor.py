@@ -92,7 +92,7 @@ class Governor:
         self.store: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
         self.keys: Keys | None = self.store.keys if isinstance(self.store, SealedStore) else chosen(keys)
         if self.keys is not None and not isinstance(self.store, SealedStore):
-            self.store = SealedStore(self.store, self.keys)
+            self.store = SealedStore(self.store, self.keys, tenant=tenant)
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)
@@ -189,7 +189,7 @@ class Governor:
         """Open the store. Every other call does it when needed.
 
         Raises `StoreError` and its children; `ConfigError` or `SealBroken` when it was sealed and the keys are missing
-        or others.
+        or others, or when keys are set and it holds records in clear.
         """
         if not self._opened:
             await self.loop.bridge(self._open())

@@ -16,7 +16,9 @@ thread keep their order.
 **What a seal cannot see.** A row that somebody puts back whole, version and all, as it once stood. Its next transition
 meets its own events and is refused; before that, only a checkpoint of the audit tells.
 
-A record of the kind ``keys`` says whose seals these are: without keys, or with others, the store does not open.
+A record of the kind ``keys`` says whose seals these are: without keys, or with others, the store does not open. It is
+written when an empty store is opened. One that holds records in clear is refused and left as it is; only those of the
+tenant at hand, of ``default`` and of all tenants are looked for, because no store tells which tenants it has.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from governor_agents.core.codec import refused
-from governor_agents.core.ports import Blob, Record, Store, StoredEvent, Swapped
+from governor_agents.core.codec import SEALED, refused
+from governor_agents.core.halting import ALL_TENANTS
+from governor_agents.core.ports import KINDS, Blob, Record, Store, StoredEvent, Swapped
 from governor_agents.errors import ConfigError, SealBroken
 from governor_agents.keys import Keys
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
@@ -56,21 +59,36 @@ async def refuse_sealed(store: Store) -> None:
 class SealedStore:
     """A `Store` that keeps everything sealed in another one."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, *, tenant: str = "default") -> None:
         self.keys: Keys = keys
+        self._tenant = tenant
         self.url: str = store.url
         self.shared: bool = store.shared
         self._store = store
 
     async def open(self) -> None:
-        """Open the store. Raises `SealBroken` when it is sealed under other keys."""
+        """Open the store. Raises `SealBroken` when it is sealed under other keys, `ConfigError` when it is in clear."""
         await self._store.open()
         mine = self.keys.name("store")
         found = await self._store.load(*MARK)
         if found is None:
+            if await self._in_clear():
+                await self._store.close()
+                raise ConfigError(
+                    f"{self.url}: holds records in clear, and keys are set; name an empty store, or unset GOVERNOR_KEYS"
+                )
             found = (await self._store.insert(Record(*MARK, body=mine.encode()), op=mine)).current
         if found is not None and found.body != mine.encode():
             raise SealBroken(f"{self.url}: it is sealed under other keys than those that are set")
+
+    async def _in_clear(self) -> bool:
+        """True when the store holds a record that nobody sealed. Asked only where no record says that it is sealed."""
+        for tenant in sorted({self._tenant, "default", ALL_TENANTS}):
+            for kind in sorted(KINDS - {MARK[0]}):
+                for record in await self._store.list(kind, tenant, limit=1):
+                    if not record.body.startswith(SEALED):
+                        return True
+        return False
 
     async def close(self) -> None:
         """Close the store."""

@@ -1,6 +1,7 @@
 """A governor with keys: where it takes them from, and what it makes of them."""
 
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,38 @@ async def test_a_sealed_store_is_opened_with_its_keys_only(path: Path, tmp_path:
         await Governor(store=url).list_runs()
     with pytest.raises(SealBroken, match="other keys"):
         await Governor(store=url, keys=Keys.generate()).list_runs()
+
+
+@pytest.mark.parametrize("tenant", ["default", "other"])
+async def test_a_store_in_clear_is_refused_and_not_locked(path: Path, tmp_path: Path, tenant: str) -> None:
+    """One look with keys set says what is wrong, and whoever has no keys goes on as before."""
+    url = f"sqlite:///{tmp_path}/governor.db"
+    async with Governor(store=url, tenant=tenant) as plain:
+        run = (await plain.govern(name="pay", approvers=["local:ann"])(lambda: 1).ask()).run
+    for turn in range(2):
+        with pytest.raises(
+            ConfigError, match="holds records in clear, and keys are set; name an empty store, or unset"
+        ):
+            await Governor(store=url, keys=path, tenant=tenant).list_runs()
+        async with Governor(store=url, tenant=tenant) as plain:
+            assert [found.id for found in await plain.list_runs()] == [run], turn
+
+
+@pytest.mark.parametrize("scope", ["everything", "tenant"])
+async def test_any_record_in_clear_counts(path: Path, tmp_path: Path, scope: str) -> None:
+    """A halt of all tenants is in clear as much as a run; a sealed store that lost its mark is not."""
+    url = f"sqlite:///{tmp_path}/governor.db"
+    async with Governor(store=url) as plain:
+        await plain.halt(scope, by="op")
+    with pytest.raises(ConfigError, match="in clear"):
+        await Governor(store=url, keys=path).open()
+    sealed = f"sqlite:///{tmp_path}/sealed.db"
+    async with Governor(store=sealed, keys=path) as governor:
+        await governor.halt(scope, by="op")
+    with sqlite3.connect(tmp_path / "sealed.db") as database:
+        assert database.execute("DELETE FROM ga_record WHERE kind = 'keys'").rowcount == 1
+    async with Governor(store=sealed, keys=path) as governor:
+        assert [halt.scope for halt in await governor.halts()] == [scope]
 
 
 async def test_counters_are_sealed_too(path: Path) -> None:
