@@ -69,8 +69,9 @@ def verify_export(
     key: bytes | None = None,
     tenant: str | None = None,
     run: str = "",
+    file: str = "this",
 ) -> Report:
-    """Check an export (all of it, or one ``run``) by itself and against published checkpoints.
+    """Check an export (all of it, or one ``run``) by itself and against published checkpoints; ``file`` is its name.
 
     Raises `ConfigError` when it holds nothing that looks like an event.
     """
@@ -82,7 +83,7 @@ def verify_export(
         for name, more in series.pins.items():
             if not run or name == ("run", run):
                 pins.setdefault(name, []).extend(more)
-    for kind, id, events in _trails(lines):
+    for kind, id, events in _trails(lines, file):
         if run and (kind, id) != ("run", run):
             continue
         _check(report, Trail(kind, id, None, events, pins.pop((kind, id), [])), key)
@@ -98,7 +99,7 @@ def _check(report: Report, trail: Trail, key: bytes | None) -> None:
     report.unkeyed += bool(trail.events) and "mac" not in (chain.parse(trail.events[-1].body) or {"mac": ""})
 
 
-def _trails(lines: Iterable[bytes]) -> Iterator[tuple[str, str, list[StoredEvent]]]:
+def _trails(lines: Iterable[bytes], file: str) -> Iterator[tuple[str, str, list[StoredEvent]]]:
     """The trails of an export, which stand in it one after the other."""
     name, events = ("", ""), list[StoredEvent]()
     for raw in lines:
@@ -107,7 +108,7 @@ def _trails(lines: Iterable[bytes]) -> Iterator[tuple[str, str, list[StoredEvent
         # A line that names no trail stands where the last one stood.
         own = next(((kind, str(line[field])) for kind, field in NAMED.items() if line and field in line), name)
         if not own[0]:
-            raise ConfigError(f"this is no export of an audit trail; {MEND}")
+            raise ConfigError(f"{file} is no export of an audit trail; {MEND}")
         if own != name:
             if events:
                 yield (*name, events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from governor_agents.cli.opening import AsJson, Globals, Place, StoreUrl, Tenant
+from governor_agents.cli.opening import AsJson, Globals, Place, StoreUrl, Tenant, there
 from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.calls import freeze
 from governor_agents.errors import ConfigError
@@ -127,16 +128,18 @@ def checkpoint(
         made = await governor.loop.bridge(governor.audit.checkpoints.make(full=full))
         return made or await governor.loop.bridge(governor.audit.checkpoints.last()), made is not None
 
-    found, fresh = Place.of(ctx, store, tenant).run(work)
-    if found is None:
-        raise ConfigError("there is nothing to sign yet")
     from governor_agents.audit.checkpoints import to_document
 
+    place = Place.of(ctx, store, tenant)
+    place.check()
+    with _new(out) as file:
+        found, fresh = place.run(work)
+        if found is None:
+            raise ConfigError("there is nothing to sign yet")
+        if out is not None:
+            file.write(freeze(to_document(found)).decode() + "\n")
     if not fresh:
         hint(f"nothing changed since checkpoint {found.number}")
-    if out is not None:
-        with _new(out) as file:
-            file.write(freeze(to_document(found)).decode() + "\n")
     if as_json:
         print_json(to_document(found))
         return
@@ -150,7 +153,7 @@ def checkpoint(
 
 @contextmanager
 def _new(name: str | None) -> Iterator[TextIO]:
-    """A new file, or stdout. Raises `ConfigError`; never writes over one that exists."""
+    """A new file, or stdout. Raises `ConfigError`; never writes over one that exists, leaves none after an error."""
     if name is None:
         yield sys.stdout
         return
@@ -160,8 +163,12 @@ def _new(name: str | None) -> Iterator[TextIO]:
         raise ConfigError(f"{name} exists already; name a new file") from None
     except OSError as error:
         raise ConfigError(f"{name} cannot be written: {error.strerror}") from None
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 @app.command()
@@ -228,6 +235,7 @@ def verify(
     """Look for anything that was changed, cut off, taken out or put back. Exit code 1 when there is."""
     published = [_published(name) for name in checkpoints or ()]
     public = [_public(text) for text in public_key or ()]
+    place = Place.of(ctx, store, tenant)
     if file is not None:
         report = _verify_file(file, published, public, tenant or (ctx.find_object(Globals) or Globals()).tenant, run)
     else:
@@ -238,8 +246,8 @@ def verify(
                 found = governor.audit.verify(run, published=published, public=public, seen=seen)
                 return await governor.loop.bridge(found)
 
-            report = Place.of(ctx, store, tenant).run(work)
-    _print_report(report, as_json, run)
+            report = place.run(work)
+    _print_report(report, as_json, place)
     return 1 if report.findings else 0
 
 
@@ -253,8 +261,11 @@ def _published(name: str) -> Published:
 def _public(text: str) -> Ed25519PublicKey:
     from governor_agents.audit.checkpoints import public_key
 
-    given = text.encode() if len(text) == 64 and not Path(text).exists() else _read(text)
-    return public_key(given, text)
+    if there(Path(text)):
+        return public_key(_read(text), text)
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise ConfigError(f"{text} is neither 64 hex digits nor a file; `governor-agents keys list` prints the key")
+    return public_key(text.encode(), text)
 
 
 def _read(name: str) -> bytes:
@@ -278,7 +289,7 @@ def _verify_file(
     key = None if keys is None else keys.audit
     try:
         with Path(name).open("rb") as lines:
-            report = verify_export(lines, published, signers, key=key, tenant=tenant, run=run)
+            report = verify_export(lines, published, signers, key=key, tenant=tenant, run=run, file=name)
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from None
     if run and not report.trails:  # neither the export nor a checkpoint knows it
@@ -301,7 +312,7 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda trails: progress.update(task, completed=trails)
 
 
-def _print_report(report: Report, as_json: bool, run: str) -> None:
+def _print_report(report: Report, as_json: bool, place: Place) -> None:
     if as_json:
         findings = [
             {"code": each.code, "kind": each.kind, "id": each.id, "seq": each.seq, "means": each.means}
@@ -321,7 +332,8 @@ def _print_report(report: Report, as_json: bool, run: str) -> None:
         else f"nothing was changed: {looked}"
     )
     if not report.checkpoints:
-        hint("without a checkpoint nobody can tell whether an end was cut off: governor-agents audit checkpoint")
+        make = place.commands.line("audit checkpoint")
+        hint(f"without a checkpoint nobody can tell whether an end was cut off: {make}")
     if report.unkeyed:
         hint(f"{_count(report.unkeyed, 'trail')} without keys: whoever can write to the store can write those anew")
 

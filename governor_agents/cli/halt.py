@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
+from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.printing import hint, print_json, print_table, say
 from governor_agents.handlers.message import visible, when
 from governor_agents.handlers.terminal import local_person
@@ -23,7 +23,9 @@ def halt(
         typer.Argument(metavar="[SCOPE]", help="tool:NAME, agent:NAME, tenant, or everything (all tenants)."),
     ] = None,
     lift: Annotated[bool, typer.Option("--lift", help="Let the scope go again.")] = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit trail.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit trail.", callback=own_words)
+    ] = "",
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from governor_agents.cli.documents import approval_document
-from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
+from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.policies import OfApp, PolicyFiles, one_governor, with_policies
 from governor_agents.cli.printing import console, hint, left_out, note, print_json, print_table, say
 from governor_agents.core.calls import freeze_text
 from governor_agents.core.records import Approval, Decision
-from governor_agents.errors import ArgumentsError, ConfigError
+from governor_agents.errors import ArgumentsError, ConfigError, StaleDecision
 from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.terminal import local_person, print_message
 from governor_agents.handlers.visible import visible
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 app: typer.Typer = typer.Typer(help="What waits for people, and their decisions.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id, as `inbox list` prints it.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; after a rejection the model is told.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why; after a rejection the model is told.", callback=own_words)
+]
 Digest = Annotated[
     str | None, typer.Option("--digest", metavar="HEX", help="Count only if the request still has this digest.")
 ]
@@ -58,7 +60,7 @@ def list_(
         print_json([approval_document(approval) for approval in found])
     elif found:
         print_table(("ID", "TOOL", "AGENT", "ASKED FOR BY", "APPROVERS", "DEADLINE"), [_row(each) for each in found])
-        hint("governor-agents inbox show ID shows one in full")
+        hint(f"{place.commands.line('inbox show', 'ID')}  # shows one in full")
     elif not missing:
         hint(f"nothing waits for {person or 'anybody'}")
     return 1 if missing else 0
@@ -187,8 +189,13 @@ def _decide(
         me = local_person()
         with governor.audit.refusals.watched("decide", id, by=me, channel="terminal"):
             seen = digest or (await governor.approval(id)).call.digest
-        await governor.decide(id, decision, by=me, digest=seen, channel="terminal")
-        return await governor.approval(id)
+        decided = await governor.decide(id, decision, by=me, digest=seen, channel="terminal")
+        after = await governor.approval(id)
+        call = decided.call(after.call.n) or after.call
+        if seen != call.digest and decision.kind != "edit":  # the same said again, but of another request
+            with governor.audit.refusals.watched("decide", id, by=me, channel="terminal"):
+                raise StaleDecision(f"{id} is decided, but its digest is not {seen}; look at it again")
+        return after
 
     after = place.run(work, make)
     if as_json:

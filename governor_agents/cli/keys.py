@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from governor_agents.cli.opening import AsJson
+from governor_agents.cli.opening import AsJson, there
 from governor_agents.cli.printing import hint, print_json, print_table, say
 from governor_agents.errors import ConfigError
 from governor_agents.handlers.message import visible, when
@@ -24,17 +24,18 @@ KeyFile = Annotated[str | None, typer.Option("--file", metavar="PATH", help="The
 @app.command("list")
 def list_(file: KeyFile = None, as_json: AsJson = False) -> None:
     """List the sealing keys, by id: the newest one seals, all of them open. No key is shown."""
+    from governor_agents.audit.checkpoints import key_id
     from governor_agents.keys import Keys
 
     keys = Keys.from_file(_path(file))
     last = keys.sealing[-1]
     if as_json:
         ring = [{"id": key.id, "created": key.created, "seals": key == last} for key in keys.sealing]
-        print_json({"sealing": ring, "verify": _verify(keys)})
+        print_json({"sealing": ring, "verify": _verify(keys), "verify_id": key_id(keys.signing.public_key())})
         return
     rows = [(key.id, when(key.created), "seals and opens" if key == last else "opens") for key in keys.sealing]
     print_table(("ID", "CREATED", "USE"), rows)
-    say(f"checkpoints are verified with {_verify(keys)}")
+    say(f"checkpoints are verified with {_verify(keys)}, which they name {key_id(keys.signing.public_key())}")
 
 
 @app.command()
@@ -43,7 +44,7 @@ def rotate(file: KeyFile = None) -> None:
     from governor_agents.keys import Keys
 
     path = _path(file)
-    fresh = not path.exists()
+    fresh = not there(path)
     keys = Keys.create(path) if fresh else Keys.rotate(path)
     say(f"{visible(str(path))}: key {keys.sealing[-1].id} seals from now on")
     if fresh:

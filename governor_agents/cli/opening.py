@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -23,7 +24,25 @@ StoreUrl = Annotated[
         "--store", metavar="URL", help="Where the runs are: default $GOVERNOR_STORE, else sqlite:///governor.db."
     ),
 ]
-Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose runs: default 'default'.")]
+
+
+def _named(tenant: str | None) -> str | None:
+    """Refuse an empty name: it would mean another tenant than the one that was meant."""
+    if tenant is not None and not tenant.strip():
+        raise typer.BadParameter("a tenant has a name")
+    return tenant
+
+
+def own_words(text: str) -> str:
+    """Refuse the placeholder of a printed command that was pasted as it stands: the answer would rest on it."""
+    if text.strip() == "TEXT":
+        raise typer.BadParameter("TEXT stands for your own words")
+    return text
+
+
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="Whose runs: default 'default'.", callback=_named)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -95,6 +114,16 @@ class Place:
             from governor_agents.stores.sqlite_file import Place as File
 
             path = File.of(self.url).path
-            if not path.exists():
+            if not there(path):
                 mend = "the program that governs your agents makes it; name another with --store URL or $GOVERNOR_STORE"
                 raise StoreUnavailable(f"there is no store at {path}; {mend}")
+
+
+def there(path: Path) -> bool:
+    """True when there is something at this path. Raises `ConfigError` when that cannot be seen."""
+    try:
+        return path.exists()
+    except PermissionError:
+        raise ConfigError(f"{path} cannot be looked at: mend the mode of its directory") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be looked at: {error.strerror}") from None

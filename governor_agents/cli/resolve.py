@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from governor_agents.cli.documents import call_document, run_document
-from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
+from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.policies import OfApp, PolicyFiles, one_governor, with_policies
 from governor_agents.cli.printing import note, print_json, say
 from governor_agents.core.records import Answer, Run, approval_id, split_approval_id
@@ -30,7 +30,10 @@ def resolve(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `runs list` prints it.")],
     call: Annotated[str, typer.Argument(metavar="CALL", help="The call's number, or its id RUN.NUMBER.")],
     evidence: Annotated[
-        str, typer.Option("--evidence", metavar="TEXT", help="What the answer rests on; kept with the call.")
+        str,
+        typer.Option(
+            "--evidence", metavar="TEXT", help="What the answer rests on; kept with the call.", callback=own_words
+        ),
     ],
     happened: Annotated[
         bool, typer.Option("--happened", help="It took effect. The agent goes on and is told the evidence.")
@@ -121,7 +124,9 @@ def _not_yet(run: str, n: int, refused: ResolutionRefused, as_json: bool) -> Non
 def repair(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `runs list` prints it.")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What was mended; kept with the run.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="What was mended; kept with the run.", callback=own_words)
+    ],
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,

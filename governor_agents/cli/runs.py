@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from governor_agents.cli.documents import run_document
-from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant
+from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.records import Call, Run, RunState, approval_id
 from governor_agents.handlers.message import outcome, visible, when
@@ -138,7 +138,9 @@ def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
 def cancel(
     ctx: typer.Context,
     id: Id,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.", callback=own_words)
+    ] = "",
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from governor_agents.cli.loading import load_governors
-from governor_agents.cli.opening import Globals
+from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
 from governor_agents.errors import ConfigError
 from governor_agents.handlers.visible import visible
@@ -36,9 +36,10 @@ def worker(
             help="With keys: between two checkpoints of the audit trail.",
         ),
     ] = 60.0,
+    store: StoreUrl = None,
 ) -> None:
     """Take due work: tell people, go on with decided runs, expire late ones. SIGTERM lets runs in hand come to rest."""
-    store = (ctx.find_object(Globals) or Globals()).store
+    store = store or (ctx.find_object(Globals) or Globals()).store
     if store is not None:
         os.environ["GOVERNOR_STORE"] = store  # what the governor of the app takes by default
     governors = load_governors(spec)
@@ -58,7 +59,9 @@ def _check(spec: str, governor: Governor, store: str | None) -> None:
         from governor_agents.stores import open_store
 
         if open_store(store).url != governor.store.url:
-            raise ConfigError(f"{spec} names its store itself; it does not take the one of --store")
+            raise ConfigError(
+                f"{spec} names its store itself: leave --store out, or let the app name none and take GOVERNOR_STORE"
+            )
 
 
 async def _work(governors: list[Governor], once: bool, concurrency: int, every: float) -> int:

@@ -36,8 +36,9 @@ def open_store(url: str, **options: Any) -> Store:
     """
     scheme, separator, _ = url.partition("://")
     if not separator or not scheme:
-        # The URL itself may hold a password, so only its scheme is ever shown.
-        raise ConfigError(f"a store URL looks like sqlite:///governor.db; known schemes: {', '.join(_known())}")
+        # The URL itself may hold a password, so only what stands before it is ever shown.
+        shown = f"{url.partition('@')[0].partition(':')[0]!r} has no scheme; "
+        raise ConfigError(f"{shown}a store URL looks like sqlite:///governor.db; known schemes: {', '.join(_known())}")
     driver = _load(scheme, BUILT_IN.get(scheme) or _plugged_in(scheme))
     store: Store = driver(url, **options)
     return store

@@ -61,6 +61,7 @@ def test_open_store_says_what_a_url_looks_like(url: str) -> None:
     with pytest.raises(ConfigError, match=r"sqlite:///governor\.db") as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+    assert url.startswith(str(caught.value).split("'")[1])
 
 
 def test_open_store_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -190,13 +190,15 @@ def test_without_keys_a_chain_is_still_checked(shop) -> None:
             "verify --public-key governor.yaml",
             r"governor\.yaml is not an Ed25519 public key; `governor-agents keys list`",
         ),
-        ("verify --public-key none.pem", r"none\.pem cannot be read"),
+        ("verify --public-key none.pem", r"none\.pem is neither 64 hex digits nor a file"),
         ("verify --file none.jsonl", r"none\.jsonl cannot be read"),
-        ("verify --file governor.yaml", r"this is no export of an audit trail"),
+        ("verify --file governor.yaml", r"governor\.yaml is no export of an audit trail"),
         ("export --out governor.yaml", r"governor\.yaml exists already; name a new file"),
         ("export --out none/x.jsonl", r"none/x\.jsonl cannot be written"),
         ("export --format xml", r"'xml' is not one of"),
         ("export run_none", r"no run run_none"),
+        ("export run_none --out none.jsonl", r"no run run_none"),
+        ("checkpoint --out governor.yaml", r"governor\.yaml exists already; name a new file"),
         ("frob", r"No such command 'frob'"),
     ],
 )
@@ -206,6 +208,7 @@ def test_bad_input_is_one_line_and_exit_2(shop, words: str, pattern: str) -> Non
     assert (told.code, told.out) == (2, "")
     assert re.search(pattern, told.err), told.err
     assert told.err.startswith("governor-agents: ") and told.err.count("\n") == 1
+    assert not Path("none.jsonl").exists()
 
 
 def test_no_store_is_made_by_looking(keyed) -> None:

@@ -28,6 +28,16 @@ def test_list_shows_what_waits_as_table_and_as_json(shop) -> None:
     assert found[0]["arguments"] == {"amount": 120, "note": "", "order": "1"}
 
 
+def test_a_digest_that_never_was_is_refused_when_a_decision_is_repeated_too(shop) -> None:
+    """Saying the same again is no error, saying it of another request is."""
+    id = shop.ask()
+    digest = shop("inbox", "show", id, "--json").json["digest"]
+    assert shop("inbox", "approve", id, "--digest", digest).code == 0
+    assert shop("inbox", "approve", id).code == shop("inbox", "approve", id, "--digest", digest).code == 0
+    told = shop("inbox", "approve", id, "--digest", "zz")
+    assert told.code == 2 and "its digest is not zz" in told.err and told.err.count("\n") == 1
+
+
 def test_list_mine_is_what_i_may_decide(shop) -> None:
     mine, _ = shop.ask(), shop.ask(amount=77)
     assert [entry["id"] for entry in shop("inbox", "list", "--mine", "--json").json] == [mine]

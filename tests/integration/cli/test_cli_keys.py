@@ -39,6 +39,7 @@ def test_list_shows_no_key(keyed: Any) -> None:
     assert document["sealing"][0]["id"] in shown
     for secret in (document["root"], document["sealing"][0]["key"]):
         assert secret not in shown
+    assert keyed("keys", "list", "--json").json["verify_id"] in keyed("keys", "list").out
 
 
 def test_bad_key_files_are_one_line(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,12 +210,12 @@ def test_worker_takes_the_store_of_the_option(shop) -> None:
     shop("inbox", "approve", id)
     for file in shop.folder.glob("governor.db*"):
         file.rename(shop.folder / file.name.replace("governor", "other"))
-    assert shop.process("--store", "sqlite:///other.db", "worker", "app:governor", "--once").code == 0
+    assert shop.process("worker", "app:governor", "--once", "--store", "sqlite:///other.db").code == 0
     assert shop.ledger == ["4711 120 "]
     (shop.folder / "fixed.py").write_text(
         "from governor_agents import Governor\ngovernor = Governor(store='sqlite:///fixed.db')\n"
     )
-    told = shop.process("--store", "sqlite:///other.db", "worker", "fixed:governor", "--once")
+    told = shop.process("worker", "fixed:governor", "--once", "--store", "sqlite:///other.db")
     assert told.code == 2 and "names its store itself" in told.err
 
 
