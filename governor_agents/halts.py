@@ -4,8 +4,8 @@ A scope is ``tool:NAME``, ``agent:NAME``, ``tenant``, or ``everything`` (all ten
 it is lifted; it stops dispatch, not decisions. What it means for runs stands in `governor_agents.core.halting`.
 
 It is read from the store right before each intent and each claim, and is not atomic with them: a tool whose intent was
-written before the halt is not cut off. A record that cannot be read halts everything it could have named; lifting
-``tenant`` (or ``everything``) then writes it anew.
+written before the halt is not cut off. A record that cannot be read halts everything it could have named, until
+``tenant`` (or ``everything``) is lifted; the next change writes it anew, behind its events, and its event says so.
 
 Each change is a compare-and-set, with its audit event in the same write.
 """
@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from governor_agents.audit import chain
 from governor_agents.core import halting
 from governor_agents.core.calls import CLOSED, sha256
+from governor_agents.core.codec import was_refused
 from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, StoredEvent
 from governor_agents.core.records import Event, Run, RunState, evolve
@@ -38,6 +39,9 @@ FRESH = 1.0
 """Seconds for which a copy will do for calls that change nothing."""
 
 MAX_TRIES = 100
+
+MAX_PAGES = 100_000
+"""The most pages of events that are gone through for the end of a record that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Halts:
             if scope in record.scopes():
                 return record, None
             made = Halt(scope, by, now, reason)
-            event = Event("halt.set", by=by, detail=(("scope", scope), ("reason", reason)))
+            event = Event("halt.set", by=by, detail=(("scope", scope), ("reason", reason), *_anew(record)))
             return evolve(record, halts=(*record.halts, made)), event
 
         record = await self._change(check_scope(scope), step)
@@ -134,7 +138,7 @@ class Halts:
             lifted = scope in record.scopes()
             if not lifted:
                 return record, None
-            event = Event("halt.lifted", by=by, detail=(("scope", scope), ("reason", reason)))
+            event = Event("halt.lifted", by=by, detail=(("scope", scope), ("reason", reason), *_anew(record)))
             left = tuple(halt for halt in record.halts if halt.scope != scope)
             return evolve(record, halts=left, unreadable=False), event
 
@@ -176,7 +180,7 @@ class Halts:
         return ALL_TENANTS if id == EVERYTHING else self._tenant
 
     async def _load(self, id: str) -> tuple[int, HaltRecord]:
-        """Version and record. Raises `StoreError`, `SealBroken`."""
+        """Version and record. Raises `StoreError`, `SealBroken` when the seal of the record is broken."""
         tenant = self._whose(id)
         record = await self._store.load("halt", tenant, id)
         if record is None:
@@ -189,17 +193,35 @@ class Halts:
 
     async def _lost(self, tenant: str, id: str) -> HaltRecord:
         """A record that cannot be read, with the head of its events, so that they go on where they ended."""
-        seq, head = 0, ""
-        while page := await self._store.events("halt", tenant, id, after=seq):
+        seq, head, limit = 0, "", 1000
+        for _ in range(MAX_PAGES):
+            try:
+                page = await self._store.events("halt", tenant, id, after=seq, limit=limit)
+            except SealBroken:  # one by one, then; of an event that is refused nothing is known but that it is there
+                seq, head, limit = (seq, head, 1) if limit > 1 else (seq + 1, "", 1)
+                continue
+            if not page:
+                return HaltRecord(tenant, id, (), seq, head, unreadable=True)
             seq, head = page[-1].seq, sha256(page[-1].body)
-        return HaltRecord(tenant, id, (), seq, head, unreadable=True)
+        raise StoreUnavailable(f"the events of the halt record {id} do not end; look at them with audit verify")
+
+    async def _load_to_change(self, id: str) -> tuple[int, HaltRecord]:
+        """The same, also when the seal of the record is broken: its version stands in clear. Raises `StoreError`."""
+        try:
+            return await self._load(id)
+        except SealBroken:
+            tenant = self._whose(id)
+            found = next((record for record in await self._store.list("halt", tenant) if record.id == id), None)
+            if found is None or not was_refused(found.body):  # somebody else has just written it anew
+                return await self._load(id)
+            return found.v, await self._lost(tenant, id)
 
     async def _change(
         self, scope: str, step: Callable[[HaltRecord, float], tuple[HaltRecord, Event | None]]
     ) -> HaltRecord:
         op = secrets.token_hex(8)
         for _ in range(MAX_TRIES):
-            v, stands = await self._load(EVERYTHING if scope == EVERYTHING else TENANT)
+            v, stands = await self._load_to_change(EVERYTHING if scope == EVERYTHING else TENANT)
             now = await self._store.now()
             changed, event = step(stands, now)
             if event is None:
@@ -213,6 +235,11 @@ class Halts:
                 self._copy = (float("-inf"), frozenset())
                 return written
         raise StoreUnavailable(f"the record of halts changed {MAX_TRIES} times while one write was tried; try again")
+
+
+def _anew(record: HaltRecord) -> tuple[tuple[str, str], ...]:
+    """What an event says of a change to a record that could not be read."""
+    return (("anew", UNREADABLE),) if record.unreadable else ()
 
 
 def _chained(

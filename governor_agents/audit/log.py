@@ -24,6 +24,7 @@ from governor_agents.audit.reading import (
 )
 from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
 from governor_agents.audit.trail import NAMED, Finding, Pin, Trail
+from governor_agents.core.codec import check_given
 from governor_agents.core.ports import Record, Store, StoredEvent
 from governor_agents.errors import ConfigError, GovernorError, NotFound, SnapshotError, StoreTooNew
 from governor_agents.keys import Keys
@@ -87,6 +88,8 @@ class AuditLog:
         for records in (streams(self._store, self._tenant),) if security else sources:
             async for record in records:
                 try:
+                    if record.kind == "audit":  # a day whose record is refused is not given
+                        check_given(record.body)
                     events = await events_of(self._store, record.kind, record.tenant, record.id)
                 except SnapshotError as error:
                     if skipped is None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from governor_agents.audit.checkpoints import Checkpoint, from_document, to_document
 from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze, thaw
-from governor_agents.core.codec import decode_run
+from governor_agents.core.codec import check_given, decode_run, refused
 from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, Store, StoredEvent
-from governor_agents.errors import ArgumentsError, ConfigError, GovernorError, SnapshotError
+from governor_agents.errors import ArgumentsError, ConfigError, GovernorError, SealBroken, SnapshotError
 
 CHECKPOINTS = "checkpoints"
 """The record of the kind ``audit`` whose events are the checkpoints."""
@@ -52,9 +52,13 @@ def tenant_of(tenant: str, kind: str, id: str) -> str:
 
 
 async def halts(store: Store, tenant: str) -> AsyncIterator[Record]:
-    """The records of what is halted: for the tenant, and for all of them."""
+    """The records of what is halted: for the tenant, and for all of them; one that is refused, as such."""
     for id in (EVERYTHING, TENANT):
-        record = await store.load("halt", tenant_of(tenant, "halt", id), id)
+        whose = tenant_of(tenant, "halt", id)
+        try:
+            record = await store.load("halt", whose, id)
+        except SealBroken as error:
+            record = Record("halt", whose, id, refused(str(error)))
         if record is not None:
             yield record
 
@@ -69,6 +73,7 @@ async def streams(store: Store, tenant: str) -> AsyncIterator[Record]:
 
 def head_of(record: Record) -> Head:
     """Where a record says that its chain stands. Raises `SnapshotError` and `StoreTooNew` when it cannot be read."""
+    check_given(record.body)
     if record.kind == "run":
         run = decode_run(record.body)
         if (run.tenant, run.id) != (record.tenant, record.id):

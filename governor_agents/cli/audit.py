@@ -56,9 +56,13 @@ def list_(
     as_json: AsJson = False,
     store: StoreUrl = None,
     tenant: Tenant = None,
-) -> None:
-    """List events, oldest first: of all runs and halts, of one run, or of requests that were refused."""
+) -> int:
+    """List events, oldest first: of all runs and halts, of one run, or of requests that were refused.
+
+    Exit code 1 when some of them cannot be read.
+    """
     now = time.time()
+    missing: list[str] = []
     wanted = {
         "since": moment(since, now) if since else float("-inf"),
         "until": moment(until, now) if until else float("inf"),
@@ -67,22 +71,25 @@ def list_(
 
     async def work(governor: Governor) -> list[dict[str, Any]]:
         await governor.open()
-        found = governor.audit.newest(run, security=security, limit=limit + 1, skipped=left_out, **wanted)  # type: ignore[arg-type]
+        found = governor.audit.newest(run, security=security, limit=limit + 1, skipped=missing.append, **wanted)  # type: ignore[arg-type]
         return await governor.loop.bridge(found)
 
     events = Place.of(ctx, store, tenant).run(work)
+    for why in missing:
+        left_out(why)
     more, events = len(events) > limit, events[-limit:]
     if as_json:
         print_json(events)
-    elif not events:
+    elif not events and not missing:
         hint("nothing was refused" if security else "no such events")
-    elif security:
+    elif events and security:
         heads = ("AT", "WHAT", "ASKED TO", "ID", "BY", "CHANNEL")
         print_table(heads, [_cells(event, "what", "asked", "id", "by", "channel") for event in events])
-    else:
+    elif events:
         print_table(("AT", "RUN", "SEQ", "WHAT", "CALL", "BY"), [_row(event) for event in events])
     if more:
         note("there are older ones: see --limit, --since and --until")
+    return 1 if missing else 0
 
 
 def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:

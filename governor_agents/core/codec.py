@@ -30,14 +30,24 @@ def encode_run(run: Run) -> bytes:
 
 
 def refused(why: str) -> bytes:
-    """What stands for the body of a run that its store refuses to give; `decode_run` raises it as `SealBroken`."""
+    """What stands for the body of a record that its store refuses to give; `check_given` raises it as `SealBroken`."""
     return _REFUSED + why.encode()
+
+
+def was_refused(body: bytes) -> bool:
+    """True when this stands for a body that was refused."""
+    return body.startswith(_REFUSED)
+
+
+def check_given(body: bytes) -> None:
+    """Raises `SealBroken` when this stands for a body that was refused."""
+    if was_refused(body):
+        raise SealBroken(body[len(_REFUSED) :].decode(errors="replace"))
 
 
 def decode_run(body: bytes) -> Run:
     """The run from its bytes. Raises `StoreTooNew`, `SnapshotError` or `SealBroken`; never a half-read record."""
-    if body.startswith(_REFUSED):
-        raise SealBroken(body[len(_REFUSED) :].decode(errors="replace"))
+    check_given(body)
     if body.startswith(SEALED):
         raise SealBroken("a stored run is sealed, and no keys are set; GOVERNOR_KEYS names the key file")
     head = _HEAD.match(body)

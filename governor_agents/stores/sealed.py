@@ -3,8 +3,8 @@
 Bodies, events and blobs are AES-GCM texts (`Keys.seal`). What stands in clear beside one is bound to it: a record's
 kind, tenant, id, version, ``due`` and index; an event's record and seq; a blob's tenant and id. So a changed byte, a
 row under another's name, a body of an older version and a text that nobody sealed are refused with `SealBroken`, which
-names the row as it is stored; the row stays as it is. ``due`` and ``list`` give a refused run with the reason for a
-body, so that the other runs go on.
+names the row as it is stored; the row stays as it is. ``due`` and ``list`` give a refused run, halt or audit record
+with the reason for a body, so that the others go on.
 
 **What is hidden.** The index fields ``agent``, ``requester`` and ``conversation``, the names of threads in the ids of
 runs (``THREAD/N``), the ids of threads and counters, and the ids of blobs are HMACs (`Keys.name`); what they stood for
@@ -39,6 +39,9 @@ from governor_agents.stores.arguments import check_count, check_fields, check_ke
 
 NAMES: Final = frozenset({"agent", "requester", "conversation"})
 """Index fields that are kept as HMACs."""
+
+APART: Final = frozenset({"audit", "halt", "run"})
+"""Kinds whose records stand each for itself: one that is refused is listed as such, and the others are given."""
 
 MARK: Final = ("keys", "*", "sealed")
 """Kind, tenant and id of the record that says whose seals a store holds."""
@@ -243,11 +246,11 @@ class SealedStore:
         return answer if answer.current is None else replace(answer, current=self._open(answer.current, id))
 
     def _given(self, record: Record) -> Record:
-        """A listed record; of a run that is refused, what says so."""
+        """A listed record; of one that is refused, what says so."""
         try:
             return self._open(record)
         except SealBroken as error:
-            if record.kind != "run":  # the rows of a thread stand for one another: without one, none is given
+            if record.kind not in APART:  # the rows of a thread stand for one another: without one, none is given
                 raise
             return replace(record, body=refused(str(error)), index={})
 

@@ -375,6 +375,36 @@ async def test_a_sealed_record_that_was_touched_halts_everything(tmp_path: Path)
         assert len(here.ran) == 1
 
 
+@pytest.mark.parametrize("event", ["sound", "broken"])
+@pytest.mark.parametrize(("tenant", "scope"), [("default", "tenant"), (ALL_TENANTS, "everything")])
+async def test_a_sealed_record_that_was_touched_is_written_anew(
+    tmp_path: Path, tenant: str, scope: str, event: str
+) -> None:
+    """A halt of something else is kept in it and lifts nothing; the lift of all does; each event says what it wrote over."""
+    url = f"sqlite:///{tmp_path}/g.db"
+    async with desk("functions", url, say=ALLOW, keys=Keys.generate()) as here:
+        governor = here.governor
+        await governor.halt(scope, by=OP)
+        await governor.lift(scope, by=OP)
+        _spoil(url, tenant, b"x")
+        if event == "broken":
+            with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+                database.execute("UPDATE ga_event SET body = x'00' WHERE kind = 'halt' AND seq = 2")
+        if scope == "tenant":
+            await governor.halt("tool:other", by=OP)
+        with pytest.raises(CallHalted, match=scope):
+            await here.call()
+        await governor.lift(scope, by=OP)
+        assert [halt.scope for halt in await governor.halts()] == (["tool:other"] if scope == "tenant" else [])
+        assert await here.call() == "done" and len(here.ran) == 1
+        stored = await governor.loop.bridge(governor.store.events("halt", tenant, scope, after=2))
+        told = [json.loads(each.body) for each in stored]
+        whats = ["halt.set"] * (scope == "tenant") + ["halt.lifted"]
+        assert [(line["what"], line["anew"]) for line in told] == [(what, UNREADABLE) for what in whats]
+        if event == "sound":
+            assert (await governor.loop.bridge(governor.audit.verify())).findings == []
+
+
 def test_the_synchronous_twins(tmp_path: Path) -> None:
     """``halt_sync``, ``halts_sync``, ``lift_sync``."""
     governor = Governor(store=f"sqlite:///{tmp_path}/g.db")

@@ -62,6 +62,30 @@ def test_refused_requests_are_listed_apart(keyed) -> None:
     assert "refused" not in keyed("audit", "list").out
 
 
+@pytest.mark.parametrize("kind", ["audit", "halt"])
+def test_a_record_that_was_touched_is_one_finding(keyed, kind: str) -> None:
+    """A day of refused requests, or what is halted: the rest is still looked at, listed and exported."""
+    [run] = decided(keyed)
+    keyed("inbox", "reject", f"{run}.1")
+    keyed("halt", "tool:other", "--reason", "flood")
+    with sqlite3.connect("governor.db") as database:
+        ((id, body),) = database.execute("SELECT id, body FROM ga_record WHERE kind = ?", [kind]).fetchall()
+        body = body[:-1] + bytes([body[-1] ^ 1])
+        database.execute("UPDATE ga_record SET body = ? WHERE kind = ?", [body, kind])
+    told = keyed("audit", "verify", "--json")
+    assert told.code == 1 and told.json["trails"] == 3
+    assert [(each["code"], each["id"]) for each in told.json["findings"]] == [("unreadable", id)]
+    assert keyed("audit", "checkpoint").code == 0
+    told = keyed("audit", "export")
+    assert run in told.out
+    if kind == "audit":
+        assert told.code == 1 and "refused." not in told.out and f"left out: audit {id}: " in told.err
+        told = keyed("audit", "list", "--security")
+        assert (told.code, told.out) == (1, "") and f"left out: audit {id}: " in told.err
+        assert "nothing was refused" not in told.err
+    assert keyed("audit", "list").code == 0 and run in keyed("audit", "list").out
+
+
 def test_checkpoint_signs_prints_and_writes(keyed) -> None:
     decided(keyed)
     told = keyed("audit", "checkpoint", "--out", "one.json")
@@ -244,7 +268,7 @@ def test_a_broken_seal_hides_one_trail_not_all(keyed) -> None:
     with sqlite3.connect("governor.db") as database:
         database.execute("UPDATE ga_event SET body = ? WHERE id = ? AND seq = 2", [b"in clear", one])
     told = keyed("audit", "list")
-    assert told.code == 0 and other in told.out and one not in told.out
+    assert told.code == 1 and other in told.out and one not in told.out
     assert told.err.startswith(f"governor-agents: not readable, left out: run {one}: event 2")
     told = keyed("audit", "export", "--out", "trail.jsonl")
     assert told.code == 1 and f"left out: run {one}" in told.err and "5 events written" in told.err
