@@ -187,6 +187,8 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         passed_over=(),
         expires=now + verdict.deadline,
         deadline=verdict.deadline,
+        run_within=min(call.run_within, verdict.run_within),
+        on_expire="end_run" if "end_run" in (call.on_expire, verdict.on_expire) else "continue",
         reason_required=call.reason_required or verdict.reason_required,
         channels=call.channels or verdict.channels,
         excluded=excluded,

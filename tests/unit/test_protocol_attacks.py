@@ -1160,3 +1160,14 @@ def test_frozen_bytes_of_an_edit_are_canonical() -> None:
     with pytest.raises(EditRefused):
         vote(paused(), kind=Decision("edit", args=b'{"amount":1,"amount":9}'), verdict=ASK)
     assert freeze({"a": 1}) == b'{"a":1}'
+
+
+def test_who_is_asked_again_is_asked_under_the_stricter_terms() -> None:
+    """A policy that demands more now also says how long the answer is good for, and what becomes of silence."""
+    more = replace(
+        ASK, stages=(Stage(("ops",), ("alice", "bob"), quorum=2),), run_within=60.0, on_expire="end_run", deadline=10.0
+    )
+    run = intent(claim(vote(paused()).run), more).run
+    again = run.calls[0]
+    assert again.state is CallState.PENDING
+    assert (again.run_within, again.on_expire, again.expires) == (60.0, "end_run", 14.0)
