@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from governor_agents import Governor, PolicySet
+from governor_agents import Governor, PolicySet, idempotency_key
 from governor_agents.adapters.functions import Governed
 from governor_agents.claims import current_claim
 from governor_agents.core.ports import Store
@@ -81,8 +81,8 @@ def build(scene: Scene) -> App:
     )
 
     async def act(gate: int) -> str:
-        claim = current_claim()
-        scene.effects.write(run=claim.run if claim else "", gate=gate, pid=os.getpid())
+        claim = current_claim()  # a governed function has none: its key says whose effect this is
+        scene.effects.write(run=claim.run if claim else "", key=idempotency_key(), gate=gate, pid=os.getpid())
         if scene.slow:
             await asyncio.sleep(scene.slow)
         return f"moved {gate}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from governor_agents.claims import held
 from governor_agents.core import decisions, driving, execution
 from governor_agents.core.ports import Record, Store, Swapped
 from governor_agents.core.records import Call, CallState, Change, Decision, Event, Run, Vote, evolve
@@ -100,7 +101,8 @@ def _effect_before_intent() -> None:
     sound = Guard.run
 
     async def runs_first(self: Guard, claim: Any, call: Any, tool: Any, invoke: Any, **rest: Any) -> Ran:
-        value = await invoke(call.args)
+        with held(claim):  # so that the ledger knows whose effect it is
+            value = await invoke(call.args)
 
         async def given(args: bytes) -> Any:
             return value

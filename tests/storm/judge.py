@@ -97,7 +97,7 @@ class Gate:
 async def judge(app: App, scene: Scene) -> Report:
     """Look at every run that the store holds, and for every run that was promised to somebody."""
     report = Report()
-    effects = Counter(line["run"] for line in scene.effects.lines())
+    effects = Counter(line["run"] or line["key"] for line in scene.effects.lines())
     told = winners(scene.decided.lines())
     report.refused_votes = sum(line["answer"] == "refused" for line in scene.decided.lines())
     found: set[str] = set()
@@ -108,9 +108,10 @@ async def judge(app: App, scene: Scene) -> Report:
         call = gated[-1] if gated else None
         said = told.get(f"{run.id}.{call.n}", frozenset()) if call else frozenset()
         decided = sum(event["what"] in DECIDING for event in events)
-        weigh(report, Gate(run, call, effects.pop(run.id, 0), said, decided))
-    for run_id in effects:
-        report.found("lost", f"an effect of run {run_id}, which no store knows")
+        names = {run.id, *(app.governor.guard.key(run, call) for call in gated)}
+        weigh(report, Gate(run, call, sum(effects.pop(name, 0) for name in names), said, decided))
+    for name in effects:
+        report.found("lost", f"an effect of {name or 'nobody'}, which no store knows")
     for line in scene.asked.lines():
         if line["run"] not in found:
             report.found("lost", f"run {line['run']} was promised and is not in the store")
