@@ -9,7 +9,7 @@ from typing import Any
 from governor_agents.core.calls import sha256, thaw
 from governor_agents.core.records import Approval, Call, Lease, Resolution, Result, Run, approval_id
 from governor_agents.handlers.message import outcome
-from governor_agents.handlers.words import explain
+from governor_agents.handlers.words import Commands, explain
 
 
 def approval_document(approval: Approval) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def _result(result: Result | None) -> dict[str, Any] | None:
     return {"ok": result.ok, "sha256": result.sha256, "value": value, "blob": result.blob}
 
 
-def run_document(run: Run, calls: Iterable[Call] | None = None) -> dict[str, Any]:
-    """A run, with its state in words; with ``calls`` those too."""
-    why = explain(run, time.time())
+def run_document(run: Run, calls: Iterable[Call] | None = None, commands: Commands | None = None) -> dict[str, Any]:
+    """A run, with its state in words and the ways on as ``commands``; with ``calls`` those too."""
+    why = explain(run, time.time(), commands)
     document: dict[str, Any] = {
         "id": run.id,
         "tenant": run.tenant,

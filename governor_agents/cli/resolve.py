@@ -143,7 +143,7 @@ def _print(run: Run, n: int | None, place: Place, as_json: bool) -> None:
     """How the call and its run stand after the answer, and the ways on."""
     call = None if n is None else run.call(n)
     if as_json:
-        document = run_document(run)
+        document = run_document(run, commands=place.commands)
         if call is not None:
             document["call"] = call_document(run, call)
         print_json(document)

@@ -12,7 +12,7 @@ from governor_agents.cli.documents import run_document
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.records import Call, Run, RunState, approval_id
-from governor_agents.handlers.message import outcome, visible, when
+from governor_agents.handlers.message import bound_files, outcome, visible, when
 from governor_agents.handlers.terminal import local_person
 from governor_agents.handlers.words import Commands, explain
 
@@ -38,7 +38,8 @@ def list_(
     """List runs, by id. Exit code 1 when some of them cannot be read."""
     wanted = None if state is None else state.value
     missing: list[str] = []
-    found = Place.of(ctx, store, tenant).run(
+    place = Place.of(ctx, store, tenant)
+    found = place.run(
         lambda governor: governor.list_runs(
             state=wanted, agent=agent, limit=limit + 1, after=after, skipped=missing.append
         )
@@ -47,7 +48,7 @@ def list_(
         left_out(why)
     more, found = len(found) + len(missing) > limit, found[:limit]
     if as_json:
-        print_json([run_document(run) for run in found])
+        print_json([run_document(run, commands=place.commands) for run in found])
     elif found:
         now = time.time()
         rows = [
@@ -73,13 +74,14 @@ def show(ctx: typer.Context, id: Id, as_json: AsJson = False, store: StoreUrl = 
 
     run, calls = place.run(work)
     if as_json:
-        print_json(run_document(run, calls))
+        print_json(run_document(run, calls, place.commands))
     else:
         _print_run(run, calls, place.commands)
 
 
 def _print_run(run: Run, calls: Sequence[Call], commands: Commands) -> None:
-    why = explain(run, time.time(), commands)
+    now = time.time()
+    why = explain(run, now, commands)
     say(f"run {visible(run.id)} is {run.status}: {why.because}", "bold")
     for detail in why.details:
         say(f"  {detail}")
@@ -89,8 +91,10 @@ def _print_run(run: Run, calls: Sequence[Call], commands: Commands) -> None:
             say(f"  {way}")
     say("\nrun:", "dim")
     print_facts(_facts(run))
+    silent = run.lease is not None and run.lease.until <= now
     for call in calls:
-        say(f"\n{visible(approval_id(run.id, call.n))} {visible(call.tool)} is {call.state}: {outcome(call)}", "bold")
+        became = outcome(call, silent=silent)
+        say(f"\n{visible(approval_id(run.id, call.n))} {visible(call.tool)} is {call.state}: {became}", "bold")
         print_facts(_call_facts(call))
     say(f"\n{commands.line('runs timeline', run.id)}  # tells it step by step", "dim")
 
@@ -116,6 +120,7 @@ def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
     yield "arguments", visible(args)
     if call.asked_args is not None:
         yield "asked for", visible(call.asked_args.decode("utf-8", "backslashreplace"))
+    yield from (("file", file) for file in bound_files(call))
     yield "policy", visible(" ".join(filter(None, (call.policy or call.code, call.why and f"({call.why})"))))
     for vote in call.votes:
         yield (
@@ -123,7 +128,7 @@ def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
             visible(f"{vote.kind} by {vote.by}{f': {vote.reason}' if vote.reason else ''}") + f", {when(vote.at)}",
         )
     for attempt in call.attempts:
-        died = "" if attempt.died is None else f"; done with it at {when(attempt.died)}"
+        died = "" if attempt.died is None else f"; known to be over since {when(attempt.died)}"
         yield "attempt", f"{when(attempt.at)} by {visible(attempt.owner)}, fence {attempt.fence}{died}"
     if call.result is not None:
         yield "result", visible(call.result.data if call.result.data is not None else f"content {call.result.blob}")
@@ -150,7 +155,7 @@ def cancel(
     place = Place.of(ctx, store, tenant)
     run = place.run(lambda governor: governor.cancel(id, by=me, reason=reason or f"cancelled by {me}"))
     if as_json:
-        print_json(run_document(run))
+        print_json(run_document(run, commands=place.commands))
         return
     why = explain(run, time.time(), place.commands)
     say(f"run {visible(run.id)} is {run.status}: {why.because}")

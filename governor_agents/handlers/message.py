@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from governor_agents.core.calls import Json, freeze, thaw
-from governor_agents.core.records import Approval, Call, CallState, Vote
+from governor_agents.core.records import Approval, Call, CallState, Vote, approval_id
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.visible import parse_visible, visible
 
@@ -23,6 +23,7 @@ __all__ = [
     "Message",
     "Rewritten",
     "asks",
+    "bound_files",
     "flatten",
     "outcome",
     "parse_visible",
@@ -65,7 +66,7 @@ class Message:
     ``files`` are those that arguments name, each with its size and SHA-256, since its content is approved as well.
     ``arguments`` may be empty where paths would repeat themselves beyond measure; ``args`` is always complete.
     ``asked_args`` is what the model asked for when a person has edited, else empty. ``seconds`` is the deadline as
-    epoch seconds for channels that count down.
+    epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Message:
     deadline: str
     seconds: float | None
     digest: str
+    replaces: str
     state: str
     waits: bool
     outcome: str
@@ -113,7 +115,7 @@ class Message:
             policy=visible(call.policy or call.code),
             arguments=flatten(args),
             args=visible(args),
-            files=tuple(_files(call)),
+            files=tuple(bound_files(call)),
             asked_args=visible(asked_args),
             rewritten=_compare(asked_args, args) if asked_args else (),
             asked=tuple(map(visible, approval.asked)),
@@ -124,6 +126,7 @@ class Message:
             deadline="" if call.expires is None else when(call.expires),
             seconds=call.expires,
             digest=visible(call.digest),
+            replaces="" if call.replaces is None else visible(approval_id(run.id, call.replaces)),
             state=call.state.value,
             waits=call.state is CallState.PENDING,
             outcome=outcome(call),
@@ -151,6 +154,8 @@ class Message:
         if self.deadline:
             yield "deadline", self.deadline
         yield "digest", self.digest
+        if self.replaces:
+            yield "asked anew", f"in the place of {self.replaces}, which did not happen"
 
 
 def when(at: float) -> str:
@@ -161,8 +166,11 @@ def when(at: float) -> str:
         return f"{at:.0f} s after 1970"
 
 
-def outcome(call: Call) -> str:
-    """What became of a call, in words and on one line: who decided, when, with which reason; or whom it waits for."""
+def outcome(call: Call, *, silent: bool = False) -> str:
+    """What became of a call, in words and on one line: who decided, when, with which reason; or whom it waits for.
+
+    ``silent``: the lease of the run's worker is over.
+    """
     vote = call.decided_by
     decided = _decided(call, vote) if vote is not None else ""
     told = f": {visible(call.told)}" if call.told else ""
@@ -184,7 +192,7 @@ def outcome(call: Call) -> str:
         case CallState.CANCELLED | CallState.SUPERSEDED:
             return f"{call.state} before it ran{told}"
     ran = {
-        CallState.EXECUTING: "it is running",
+        CallState.EXECUTING: "it was running when its worker fell silent" if silent else "it is running",
         CallState.RETRY: "its worker died; it will be tried again under the same idempotency key",
         CallState.RECONCILING: "its worker died; a probe finds out whether it happened",
         CallState.UNKNOWN: "it was started and nobody recorded a result: it may have happened",
@@ -219,8 +227,8 @@ def asks(call: Call) -> str:
     return f"{names}{quorum}{place}{until}"
 
 
-def _files(call: Call) -> Iterator[str]:
-    """Argument, path, size and hash of each file that was bound, in the order in which they were hashed."""
+def bound_files(call: Call) -> Iterator[str]:
+    """Argument, path, size and hash of each file that was bound, visible, in the order in which they were hashed."""
     arguments = thaw(call.args) if call.operands else {}
     left: dict[str, list[Json]] = {}
     for file in call.operands:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from governor_agents.core import halting, settling
+from governor_agents.core import halting
 from governor_agents.core.records import CallState, RunState, evolve
 from governor_agents.errors import GovernorError
 from tests.model import checks, events
@@ -376,7 +376,7 @@ class Walk:
                         raise OverflowError(f"more than {most} worlds; make the configuration smaller")
                 for what in (*wrong, *late):
                     found.breaches.setdefault(what, []) or found.breaches[what].extend(way(parents, at, event))
-                if to != at and self._fair(world, event):
+                if to != at and event.what not in NOT_FAIR:
                     froms.append(at)
                     tos.append(to)
             if stop is not None and any(stop in what for what in found.breaches):
@@ -395,12 +395,6 @@ class Walk:
         found.worlds, found.records = len(parents), len(self.book.runs)
         found.rows = frozenset(self.rows.kept)
         return found
-
-    def _fair(self, world: World, event: Event) -> bool:
-        """True for a step that will be taken some time, so that an end may depend on it."""
-        if event.what == "repair" and self.book.runs[world.run].blocked == settling.HALT:
-            return False  # to lift the halt must be enough
-        return event.what not in NOT_FAIR
 
     @staticmethod
     def _stuck(count: int, good: list[int], froms: array[int], tos: array[int]) -> list[int]:

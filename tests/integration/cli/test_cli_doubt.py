@@ -71,7 +71,7 @@ def test_show_names_the_ways_out_and_an_answer_lets_the_run_go_on(shop) -> None:
     shown = shop("runs", "show", run).out
     for flag in ("--happened", "--did-not-happen", "--abandon"):
         assert f"  governor-agents runs resolve {flag} --evidence TEXT {run} 1  # " in shown
-    assert "nothing of it can be under way after 20" in shown and "; done with it at 20" in shown
+    assert "nothing of it can be under way after 20" in shown and "; known to be over since 20" in shown
     told = resolve(shop, run, "--did-not-happen")
     assert told.code == 1 and told.out == "" and told.err.count("\n") == 1
     assert re.search(rf"not yet: a request of {run}\.1 may be under way until 20\d\d-.* UTC", told.err)
@@ -98,6 +98,7 @@ def test_did_not_happen_asks_anew(shop) -> None:
     assert "is failed" in shop("inbox", "approve", f"{run}.1").out  # the old one is used up: this does nothing
     shop.work()
     assert shop.ledger == []
+    assert f"in the place of {run}.1, which did not happen" in shop("inbox", "show", f"{run}.2").out
     shop("inbox", "approve", f"{run}.2")
     shop.work()
     assert shop.ledger == ["4711 120 "]

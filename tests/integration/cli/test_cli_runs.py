@@ -38,6 +38,22 @@ def test_list_finds_by_state_and_agent(shop) -> None:
     assert ready in table and "waits for a worker to go on" in table and waiting not in table
 
 
+def test_show_names_the_files_and_carries_the_store(shop) -> None:
+    """The bytes that were approved stand with the call, and the hints lead to the store that was named."""
+    script = shop.folder / "x.sh"
+    script.write_text("echo")
+    policy = shop.folder / "governor.yaml"
+    policy.write_text(policy.read_text() + "tools: {refund: {operands: [order]}}\n")
+    run = shop.ask(order=str(script))[:-2]
+    shop("inbox", "approve", f"{run}.1")
+    shown = shop("runs", "show", run, "--store", "sqlite:///governor.db").out
+    assert re.search(rf"file: +order = {re.escape(str(script))}: 4 bytes, SHA-256 [0-9a-f]{{64}}\n", shown)
+    hint = "governor-agents worker --store sqlite:///governor.db APP:GOVERNOR  # the process that has the function"
+    assert hint in shown
+    ways = shop("runs", "show", run, "--store", "sqlite:///governor.db", "--json").json["ways"]
+    assert hint in ways
+
+
 SPOILS = {
     "body": "UPDATE ga_record SET body = substr(body, 1, length(body) - 1) || x'ff' WHERE kind = 'run' AND id = ?",
     "id": "UPDATE ga_record SET id = CAST(x'fe' AS TEXT) WHERE kind = 'run' AND id = ?",
