@@ -46,13 +46,9 @@ class Conversations:
         """Every run of the conversation that has not ended."""
         found: list[Run] = []
         for state in RunState:
-            while not state.ended:
-                after = found[-1].id if found and found[-1].state is state else ""
+            if not state.ended:
                 where = {"conversation": conversation, "state": state.value}
-                page = await self._runs.select(where, after=after)
-                found += page
-                if len(page) < 100:
-                    break
+                found += [run async for run in self._runs.every(where)]
         return found
 
 

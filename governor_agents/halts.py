@@ -155,13 +155,11 @@ class Halts:
 
     async def free_all(self) -> int:
         """The same for every run of the tenant that a halt blocks; how many were let out."""
-        freed, after = 0, ""
-        while page := await self._runs.select({"state": RunState.BLOCKED.value}, after=after):
-            after = page[-1].id
-            for run in page:
-                if run.blocked == HALT:
-                    with contextlib.suppress(NotFound):
-                        freed += (await self.free(run.id)).blocked != HALT
+        freed = 0
+        async for run in self._runs.every({"state": RunState.BLOCKED.value}):
+            if run.blocked == HALT:
+                with contextlib.suppress(NotFound):
+                    freed += (await self.free(run.id)).blocked != HALT
         return freed
 
     # -- the records ------------------------------------------------------------------------------------------------

@@ -204,14 +204,25 @@ class Runs:
         skipped: Callable[[str], None] = log.error,
     ) -> list[Run]:
         """Runs by index fields, by id; those that cannot be read are left out, and ``skipped`` hears of them."""
+        return self._readable(await self.store.list("run", self.tenant, where, limit=limit, after=after), skipped)
+
+    def _readable(self, records: Sequence[Record], skipped: Callable[[str], None]) -> list[Run]:
         found: list[Run] = []
-        for record in await self.store.list("run", self.tenant, where, limit=limit, after=after):
+        for record in records:
             try:
                 found.append(decode_run(record.body))
             except (SnapshotError, StoreTooNew) as error:
                 why = str(error)  # which names the run when it is the seal that is broken
                 skipped(why if why.startswith(f"run {record.id}: ") else f"run {record.id}: {why}")
         return found
+
+    async def every(self, where: dict[str, str]) -> AsyncIterator[Run]:
+        """All runs by index fields, page after page; those that cannot be read are left out, and said in the log."""
+        after = ""
+        while page := await self.store.list("run", self.tenant, where, after=after):
+            after = page[-1].id
+            for run in self._readable(page, log.error):
+                yield run
 
     async def events(self, id: str) -> list[dict[str, Any]]:
         """The whole audit trail of a run."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from governor_agents import Decision, Governor, Run, Tool, Worker
+from governor_agents import Decision, Governor, PolicySet, Run, Tool, Worker
 from governor_agents.audit import chain
 from governor_agents.claims import current_claim
 from governor_agents.core.halting import ALL_TENANTS
+from governor_agents.core.ports import Record
 from governor_agents.core.records import CallState, RunState
 from governor_agents.core.settling import HALT
 from governor_agents.errors import CallHalted, ConfigError
@@ -428,3 +429,27 @@ async def test_an_edit_and_a_rejection_count_while_halted(url: str) -> None:
         await here.governor.lift("tenant", by=OP)
         await Worker(here.governor).run(once=True)
         assert here.ran == [("first", b'{"amount":7,"path":"x"}')]
+
+
+async def test_a_page_of_runs_that_cannot_be_read_ends_no_search(tmp_path: Path) -> None:
+    """Lifting goes on behind a whole page of records that are left out."""
+    governor = Governor(PolicySet(()), store=f"sqlite:///{tmp_path}/store.db")
+    async with governor:
+        for n in range(100):  # a page, and by id before the others
+            broken = Record("run", governor.tenant, f"a{n:03}", b"not a run", {"state": "blocked", "conversation": "c"})
+            assert (await governor.loop.bridge(governor.store.insert(broken, op=f"op{n}"))).won
+        ran: list[int] = []
+
+        @governor.govern(name="pay", approvers=["local:ann"])
+        async def pay(amount: int) -> None:
+            ran.append(amount)
+
+        pending = await pay.ask(7)
+        await governor.halt("tool:pay", by="local:ops")
+        await governor.decide(pending.approval, Decision.approve(), by="local:ann")
+        await Worker(governor).run(once=True)
+        assert (await governor.get(pending.run)).status == "blocked"
+        assert await governor.lift("tool:pay", by="local:ops") == 1
+        assert await governor.loop.bridge(governor.conversations.unfinished("c")) == []
+        await Worker(governor).run(once=True)
+    assert ran == [7]
