@@ -64,13 +64,14 @@ class Worker:
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
 
-        When stopped, runs in hand are driven to their rest for ``drain`` seconds, then given back.
+        When stopped, runs in hand are driven to their rest for ``drain`` seconds, then given back. A store that cannot
+        be opened is waited for; with ``once`` that raises `StoreUnavailable`.
         """
         stop = stop or asyncio.Event()
         done = 0
         self._put_off.clear()
         for governor in self._governors:
-            await governor.open()
+            await self._open(governor, once, stop)
         while not stop.is_set():
             seen = [governor.watch.version for governor in self._governors]
             started = [task for governor in self._governors for task in await self._look(governor)]
@@ -162,6 +163,18 @@ class Worker:
         else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
             self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
         return did
+
+    async def _open(self, governor: Governor, once: bool, stop: asyncio.Event) -> None:
+        """Open a store, or wait for it: a disk that is mounted late or full, a file that is to be restored."""
+        while not stop.is_set():
+            try:
+                return await governor.open()
+            except StoreUnavailable as error:
+                if once:
+                    raise
+                self._store_fails(governor, error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), AGAIN)
 
     def _store_fails(self, governor: Governor, error: StoreError) -> None:
         """The store's trouble is not one run's: say it once, and leave the store alone for a moment."""

@@ -144,6 +144,25 @@ async def test_a_worker_that_says_it_in_a_loop_would_be_found(
             assert len(said(caplog)) >= LOOKS
 
 
+async def test_a_store_that_is_not_there_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that starts before its disk is mounted waits for it; one that is to end when nothing is due raises."""
+    made = Shop(tmp_path / "store.db")
+    async with made.governor:
+        run = await made.approved(1)
+    (tmp_path / "data").mkdir()
+    shop = Shop(tmp_path / "late" / "store.db")
+    with pytest.raises(StoreUnavailable, match="is not a directory"):
+        await Worker(shop.governor).run(once=True)
+    async with working(shop) as worker:
+        await worker.trouble(LOOKS)
+        assert len(said(caplog)) == 1 and "is not a directory" in said(caplog)[0]
+        shutil.copyfile(tmp_path / "store.db", tmp_path / "data" / "store.db")
+        (tmp_path / "data").rename(tmp_path / "late")
+        assert (await shop.end(run)).status == "completed"
+    await shop.governor.close()
+    assert shop.ran == [1]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one mebibyte, in memory."""
