@@ -26,7 +26,7 @@ from governor_agents.core.settling import (
     doubts,
     end,
     end_expired,
-    ends_on_expiry,
+    expired_for_good,
     forward,
     settle,
     unblock,
@@ -227,7 +227,7 @@ def finish(run: Run, now: float, *, owner: str, fence: int, output_json: str = "
     change = doubts(change)  # the loop is over: nothing will be tried again
     if change.run.having(C.UNKNOWN):
         return block(change, RunEvent.END, UNKNOWN, now, "the loop ended while a call is in doubt")
-    if ends_on_expiry(run):
+    if expired_for_good(run):  # whoever is still asked is asked for nothing: the loop is over
         return end_expired(change, RunEvent.END, now)
     change = withdraw_open(change, now)
     return end(change, RunEvent.END, R.FAILED if error else R.COMPLETED, now, output_json=output_json, error=error)

@@ -71,8 +71,12 @@ def go_on(change: Change, event: RunEvent, now: float) -> Change:
 
 def ends_on_expiry(run: Run) -> bool:
     """True when a call expired whose policy says that the run ends with it, and nobody is asked any more."""
-    expired = any(call.on_expire == "end_run" for call in run.having(C.EXPIRED))
-    return expired and not run.having(C.PENDING)
+    return expired_for_good(run) and not run.having(C.PENDING)
+
+
+def expired_for_good(run: Run) -> bool:
+    """True when a call expired whose policy says that the run ends with it."""
+    return any(call.on_expire == "end_run" for call in run.having(C.EXPIRED))
 
 
 def end_expired(change: Change, event: RunEvent, now: float) -> Change:

@@ -136,6 +136,23 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "ends": Configuration(
         "An expiry that ends the run.", ((Asked("ends"), SAFE),), cancels=("cancel",), workers=1, tries=1
     ),
+    "ends-probed": Configuration(
+        "The same beside a call with a probe, under a policy that demands more.",
+        ((Asked("ends"), PROBED),),
+        later=("more",),
+        cancels=("cancel",),
+        workers=1,
+        tries=1,
+    ),
+    "ends-anew": Configuration(
+        "A call that is asked anew, and whose expiry then ends the run.",
+        ((FREE,),),
+        begin="queued",
+        workers=1,
+        tries=1,
+        again=True,
+        anew="ends",
+    ),
     "nobody": Configuration("A stage without people.", ((Asked("nobody"),),), people=("alice",), votes=EVERY_VOTE),
     "allowed": Configuration("An allowed call in a loop that was queued.", ((FREE,),), begin="queued", short=True),
     "allowed-idempotent": Configuration(

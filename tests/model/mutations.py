@@ -197,7 +197,7 @@ MUTATIONS: dict[str, Mutation] = {
         "none",
     ),
     "an expiry does not end the run": Mutation(
-        "settling", "ends_on_expiry", "return expired and", "return False and", "ends"
+        "settling", "ends_on_expiry", "return expired_for_good(run) and", "return False and", "ends"
     ),
     "nobody looks at a run that waits": Mutation(
         "settling", "due", "for call in run.having(C.PENDING):", "for call in ():", "none"

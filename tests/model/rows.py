@@ -30,6 +30,11 @@ EXPLAINED: dict[Row, str] = {
         "decided",
         "completed",
     ): "a function's call that is decided can only come too late while its run is ready",
+    (
+        "queued",
+        "decided",
+        "blocked",
+    ): "a replacement that expires beside a probe, both in a first stretch: too many states to walk; a test goes there",
     ("blocked", "cancel", "blocked"): "a run that is blocked already stays so without a step",
     ("dead", "unblock", "waiting"): NOBODY_ASKED,
     ("dead", "unblock", "failed"): NOBODY_ASKED,

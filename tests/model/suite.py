@@ -55,8 +55,8 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """True when nothing is wrong. A row that no walk reached is told, and is no breach."""
-        return not (self.breaches or self.stuck or self.missed or any(self.played.values()))
+        """True when nothing is wrong, and each row of the tables is used by a walk or its absence explained."""
+        return not (self.breaches or self.stuck or self.missed or self.unused or any(self.played.values()))
 
     def line(self) -> str:
         """The one line."""

@@ -565,3 +565,30 @@ def test_a_seeded_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, function, broken)
     with pytest.raises((AssertionError, GovernorError, pytest.fail.Exception)):
         test()
+
+
+def test_a_loop_that_ends_while_an_expiry_ends_the_run_has_failed() -> None:
+    """Somebody is still asked about another call; that the loop is over withdraws it, and does not hide the expiry."""
+    ends = replace(ASK, on_expire="end_run", run_within=10.0)
+    run = driving.claim(approved(ask(verdict=ends), ask(id="c2")), 5.0, owner=W1, lease=30.0).run
+    run = intent(run, 1, 20.0).run
+    more = replace(ASK, version="2", stages=(Stage(("cfo",), ("carol",)),))
+    run = intent(run, 2, 20.0, verdict=more).run
+    assert [call.state for call in run.calls] == [CallState.EXPIRED, CallState.PENDING]
+    run = driving.finish(run, 21.0, owner=W1, fence=run.fence, output_json='"done"').run
+    assert (run.state, state(run, 2)) == (RunState.FAILED, CallState.CANCELLED)
+
+
+def test_an_expiry_that_ends_a_queued_run_leaves_its_doubt_to_people() -> None:
+    """In a first stretch: a call asked anew is not run in time, beside one that a probe was to be asked about."""
+    ends = replace(ASK, on_expire="end_run", run_within=10.0)
+    run = driving.start(new_run(), 0.0, owner=W1, lease=30.0).run
+    for n, tool in enumerate((PAY, replace(PAY, retry="reconcilable")), 1):
+        run = run.with_call(decisions.make_call(run, ask(id=f"c{n}").call, tool, ALLOW, now=1.0, nonce=f"n{n}"))
+        run = intent(run, n, 1.0, verdict=ALLOW).run
+    run = driving.tick(run, 40.0, (W1,)).run
+    assert [call.state for call in run.calls] == [CallState.UNKNOWN, CallState.RECONCILING]
+    run = vote(resolve(run, "did-not-happen", verdict=ends).run, 3, 201.0)
+    assert (run.state, state(run, 3)) == (RunState.QUEUED, CallState.APPROVED)
+    run = driving.tick(run, 300.0).run
+    assert (run.state, state(run, 2), state(run, 3)) == (RunState.BLOCKED, CallState.UNKNOWN, CallState.EXPIRED)
