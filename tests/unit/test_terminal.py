@@ -149,6 +149,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
+def _speaks(child: int, again: str) -> bool:
+    """True once there is something to read. An interrupt may fall between a prompt and its read: it is pressed again."""
+    for _ in range(15):
+        if select.select([child], [], [], 2)[0]:
+            return True
+        os.write(child, again.encode())
+    return False
+
+
 def in_pty(program: str, said: list[tuple[str, str]], **environment: str) -> str:
     """Run Python on a terminal of its own; answer each prompt; everything that was shown there."""
     child, terminal = pty.openpty()
@@ -162,10 +171,10 @@ def in_pty(program: str, said: list[tuple[str, str]], **environment: str) -> str
         cwd=Path(__file__).resolve().parents[2],
     )
     os.close(terminal)
-    shown = ""
+    shown = again = ""
     for prompt, answer in [*said, ("", "")]:
         while not prompt or not shown.endswith(prompt):
-            assert select.select([child], [], [], 30)[0], f"silent for 30 seconds after {shown!r}"
+            assert _speaks(child, again), f"silent for 30 seconds after {shown!r}"
             try:
                 piece = os.read(child, 65536)
             except OSError:
@@ -175,6 +184,7 @@ def in_pty(program: str, said: list[tuple[str, str]], **environment: str) -> str
             shown += piece.decode("utf-8", "replace")
         os.write(child, answer.encode())
         shown += "\0"
+        again = answer if answer == "\x03" else ""
     process.wait(timeout=30)
     os.close(child)
     return shown
