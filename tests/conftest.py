@@ -5,11 +5,15 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests import shared
+
 OURS = ("GOVERNOR_TEST_", "GOVERNOR_NIGHTLY")  # how much is to be tested
 for name in [name for name in os.environ if name.startswith("GOVERNOR_") and not name.startswith(OURS)]:
     del os.environ[name]
 # Nothing that a test runs sends traces anywhere, whatever keys the environment holds.
 os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_AGENTS_DISABLE_TRACING="1")
+
+shared.begin()  # no server is started before a test asks for one; workers find the session of the controller
 
 # On two busy cores the time of one example says nothing.
 settings.register_profile("suite", deadline=None)
