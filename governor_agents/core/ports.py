@@ -13,6 +13,13 @@ is among them is never written a second time, and wins even after ``not_after``.
 wrong agree. The clock never runs backwards, not even over a restart.
 
 **A hint is not the truth.** ``wait`` may return early or late; ``due`` decides.
+
+**A record owns its events and blobs.** They are written with it, found under it, copied with it and deleted with it;
+nothing counts references.
+
+**One place describes a store.** A driver is a class under one entry point, called with the URL; nothing else in the
+package asks what kind of store it is. Beside the methods of `Store` a driver may have a static method
+``missing(url) -> str``: why nothing can have been stored there yet (the file does not exist), or an empty text.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ from typing import Any, Protocol, runtime_checkable
 from governor_agents.core.calls import Json, Tool, ToolCall
 from governor_agents.core.records import Approval, Call
 
-KINDS = frozenset({"audit", "card", "counter", "grant", "halt", "keys", "run", "thread", "token", "worker"})
+KINDS = frozenset({"audit", "card", "counter", "grant", "halt", "keys", "policy", "run", "thread", "token", "worker"})
 """The kinds of record there are."""
 
 INDEX_FIELDS = frozenset({"state", "agent", "requester", "conversation", "pending", "changed"})
@@ -63,7 +70,7 @@ Events = list[StoredEvent]
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Content under its digest. The writer computes ``id`` from ``data``; equal ids mean equal content."""
+    """Content under its digest, owned by the record it is written with. Equal ids mean equal content."""
 
     id: str
     data: bytes = field(repr=False)
@@ -83,11 +90,20 @@ class Swapped:
     late: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record and the ids of the blobs that it owns, in order."""
+
+    record: Record
+    blobs: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Store(Protocol):
     """Where records live. All methods are coroutines on one event loop; errors are `StoreError` and its children.
 
-    A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
+    A server that cannot be reached, or did not answer, raises `StoreUnavailable`: the write may stand or not, and is
+    sent again under its op id. A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
     survives a crash of any process; when it raises or loses, none of it is there. `ValueError` for a kind, index field,
     id or ``due`` that cannot be, `StoreError` for an event whose seq exists. (A store that cannot put blobs into
     the same unit writes them durably *before* the record.) Records of one tenant are invisible under another.
@@ -100,7 +116,11 @@ class Store(Protocol):
     """True when other processes can open the same URL and see the same records."""
 
     async def open(self) -> None:
-        """Connect; create or migrate the schema. Raises `StoreTooNew`, `StoreUnavailable`. Twice is fine."""
+        """Connect; create or migrate the schema. Twice is fine.
+
+        Raises `StoreTooNew`, `StoreUnavailable`, and `UnsafeStore` when ``check`` finds something and the URL does not
+        say ``unsafe=allow``.
+        """
         ...
 
     async def close(self) -> None:
@@ -118,7 +138,10 @@ class Store(Protocol):
     async def insert(
         self, record: Record, *, op: str, events: Sequence[StoredEvent] = (), blobs: Sequence[Blob] = ()
     ) -> Swapped:
-        """Write a record that must not exist yet; it gets v=1. Lost when one exists, unless this op made it."""
+        """Write a record that must not exist yet. Lost when one exists, unless this op is among its kept ops.
+
+        It gets v=1, or ``record.v`` when that is not 0: a copy keeps the version of what it was copied from.
+        """
         ...
 
     async def load(self, kind: str, tenant: str, id: str) -> Record | None:
@@ -142,7 +165,10 @@ class Store(Protocol):
         ...
 
     async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
-        """Remove the record at this version, with its events. False when it is not there at this version."""
+        """Remove the record at this version, with its events and blobs. False when it stands at another version.
+
+        True when there is none (any more): asked again because an answer was lost, the answer is the same.
+        """
         ...
 
     async def due(
@@ -160,8 +186,15 @@ class Store(Protocol):
         """
         ...
 
-    async def blob(self, tenant: str, id: str) -> bytes | None:
-        """The content under this digest, or None."""
+    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
+        """Every record of a kind, of all tenants, by (tenant, id); ``after`` continues behind one.
+
+        For work on a whole store (copies, exports, statistics) while nothing runs. No tenant's request may reach it.
+        """
+        ...
+
+    async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
+        """The content that this record owns under this digest, or None."""
         ...
 
     async def events(self, kind: str, tenant: str, id: str, *, after: int = 0, limit: int = 1000) -> Events:
@@ -176,8 +209,12 @@ class Store(Protocol):
         """
         ...
 
-    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
-        """Atomically add to a counter unless the sum would exceed ``limit``. The new sum, or None when refused."""
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
+        """Atomically add to a counter unless the sum would exceed ``limit``. The new sum, or None when refused.
+
+        The counter is the record ("counter", tenant, id), whose body is the sum in decimal digits. An op that is among
+        those it keeps is not added again: the answer is the sum as it stands.
+        """
         ...
 
 
