@@ -112,7 +112,7 @@ class Beginning:
             after = await governor.cancel(run.id, by=run.requester, reason="a new message came", superseded=True)
             if waiting is not None and after.state.ended and run.agent in governor.agents:
                 prepared = governor.prepared(run.agent)
-                snapshot = await governor.loop.bridge(governor.runs.blob(waiting.blob))
+                snapshot = await governor.loop.bridge(governor.runs.blob(run.id, waiting.blob))
                 await prepared.adapter.close(prepared.agent, snapshot, after.calls)
 
     # -- a pause of one's own loop ----------------------------------------------------------------------------------

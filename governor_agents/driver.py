@@ -96,9 +96,9 @@ class Driver:
 
     async def _contents(self, run: Run, claim: Claim) -> tuple[dict[str, Json], bytes | None]:
         """What the run was asked with, and the snapshot it stands on; the claim gets what models answered since."""
-        claim.responses.load({kept.blob: await self._runs.blob(kept.blob) for kept in run.responses})
-        begun = thaw(await self._runs.blob(run.input)) if run.input else {}
-        return begun, await self._runs.blob(run.snapshot.blob) if run.snapshot else None
+        claim.responses.load({kept.blob: await self._runs.blob(run.id, kept.blob) for kept in run.responses})
+        begun = thaw(await self._runs.blob(run.id, run.input)) if run.input else {}
+        return begun, await self._runs.blob(run.id, run.snapshot.blob) if run.snapshot else None
 
     async def _come_to_rest(
         self, claim: Claim, segment: Segment, prepared: Prepared, asks: tuple[driving.Ask, ...]

@@ -213,8 +213,8 @@ class Journal:
         """A call that is not to run now."""
         match call.state:
             case CallState.SUCCEEDED if call.result is not None:
-                data = call.result.data
-                return Entry(recorded=await self._runs.blob(call.result.blob) if data is None else data.encode())
+                data, kept = call.result.data, call.result.blob
+                return Entry(recorded=await self._runs.blob(claim.run, kept) if data is None else data.encode())
             case CallState.PENDING:
                 claim.stop, claim.again = f"{call.tool} needs people again", True
                 return Entry(Ran("waits", state=call.state))

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from governor_agents.audit import chain
 from governor_agents.core.calls import sha256
@@ -27,6 +27,7 @@ from governor_agents.errors import Fenced, IllegalTransition, NotFound, Snapshot
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Step = Callable[[Run, float], Change]
 
 MAX_TRIES = 1000
@@ -233,16 +234,16 @@ class Runs:
             last = page[-1].seq
         return found
 
-    async def blob(self, id: str) -> bytes:
-        """Content by its digest, checked. Raises `SnapshotError` when it is missing or changed."""
-        if id in self._contents:
-            return self._contents[id]
-        data = await self.store.blob(self.tenant, id)
+    async def blob(self, run: str, digest: str) -> bytes:
+        """Content of a run by its digest, checked. Raises `SnapshotError` when it is missing or changed."""
+        if digest in self._contents:
+            return self._contents[digest]
+        data = await self.store.blob("run", self.tenant, run, digest)
         if data is None:
-            raise SnapshotError(f"the store has lost the content {id[:12]}")
-        if sha256(data) != id:
-            raise SnapshotError(f"the content {id[:12]} was changed in the store")
-        self._keep((Blob(id, data),))
+            raise SnapshotError(f"the store has lost the content {digest[:12]} of run {run}")
+        if sha256(data) != digest:
+            raise SnapshotError(f"the content {digest[:12]} of run {run} was changed in the store")
+        self._keep((Blob(digest, data),))
         return data
 
     def _keep(self, blobs: Sequence[Blob]) -> None:
@@ -255,7 +256,7 @@ class Runs:
 
     async def all_calls(self, run: Run) -> tuple[Call, ...]:
         """Every call of a run, those of closed generations too, by number."""
-        calls = [call for id in run.closed for call in decode_calls(await self.blob(id))]
+        calls = [call for id in run.closed for call in decode_calls(await self.blob(run.id, id))]
         return tuple(sorted((*calls, *run.calls), key=lambda call: call.n))
 
 
@@ -281,7 +282,7 @@ async def _answered(write: Callable[[], Awaitable[Swapped]], point: str) -> Swap
     return answer
 
 
-async def sent(write: Callable[[], Awaitable[Swapped]]) -> Swapped:
+async def sent(write: Callable[[], Awaitable[T]]) -> T:
     """Send a write until the store answers; its op id makes that safe. Raises `StoreUnavailable` after a few tries."""
     for left in reversed(range(UNANSWERED)):
         try:

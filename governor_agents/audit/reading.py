@@ -124,6 +124,6 @@ async def checkpoints_of(store: Store, tenant: str, *, after: int = 0) -> AsyncI
 
 async def filled(store: Store, tenant: str, found: Checkpoint) -> Checkpoint:
     """A checkpoint with those of its pages that are there. Raises `SnapshotError` and `ConfigError`."""
-    held = [await store.blob(tenant, id) for id in found.said["pages"]]
+    held = [await store.blob("audit", tenant, CHECKPOINTS, id) for id in found.said["pages"]]
     document = freeze(to_document(found, pages=False))
     return from_document(document, f"checkpoint {found.number}", tuple(data for data in held if data is not None))

@@ -107,16 +107,11 @@ class Place:
 
     def check(self) -> None:
         """Raise a `GovernorError` when other processes cannot have put anything into this store."""
-        scheme = self.url.partition("://")[0]
-        if scheme == "memory":
-            raise ConfigError("memory:// lives inside one process, and this is another; name a store with --store URL")
-        if scheme == "sqlite":
-            from governor_agents.stores.sqlite_file import Place as File
+        from governor_agents.stores import nothing_there
 
-            path = File.of(self.url).path
-            if not there(path):
-                mend = "the program that governs your agents makes it; name another with --store URL or $GOVERNOR_STORE"
-                raise StoreUnavailable(f"there is no store at {path}; {mend}")
+        if why := nothing_there(self.url):
+            mend = "the program that governs your agents makes it; name another with --store URL or $GOVERNOR_STORE"
+            raise StoreUnavailable(f"{why}; {mend}")
 
 
 def there(path: Path) -> bool:

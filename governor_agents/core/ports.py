@@ -102,11 +102,11 @@ class Held:
 class Store(Protocol):
     """Where records live. All methods are coroutines on one event loop; errors are `StoreError` and its children.
 
-    A server that cannot be reached, or did not answer, raises `StoreUnavailable`: the write may stand or not, and is
-    sent again under its op id. A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
-    survives a crash of any process; when it raises or loses, none of it is there. `ValueError` for a kind, index field,
-    id or ``due`` that cannot be, `StoreError` for an event whose seq exists. (A store that cannot put blobs into
-    the same unit writes them durably *before* the record.) Records of one tenant are invisible under another.
+    A write (``insert``, ``swap``) is one atomic, durable unit of record, events and blobs: when it returns, all of it
+    survives a crash of any process; when it raises or loses, none of it is there. The exception is `StoreUnavailable`,
+    from a server that did not answer: the write may stand, and is sent again under its op id. `ValueError` for a kind,
+    index field, id or ``due`` that cannot be, `StoreError` for an event whose seq exists. (A store that cannot put
+    blobs into the same unit writes them durably *before* the record.) Records of one tenant are invisible to another.
     """
 
     url: str
@@ -177,19 +177,19 @@ class Store(Protocol):
         """Records whose ``due`` has come by the store's clock, by (due, id). ``after`` continues behind a row."""
         ...
 
+    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
+        """Every record of a kind, of all tenants, by (tenant, id); ``after`` continues behind one.
+
+        For work on a whole store (copies, exports, statistics) while nothing runs. No tenant's request may reach it.
+        """
+        ...
+
     async def list(
         self, kind: str, tenant: str, where: Mapping[str, str] | None = None, *, limit: int = 100, after: str = ""
     ) -> Records:
         """Records whose index fields equal ``where``, newest id last, by id; ``after`` continues behind an id.
 
         Raises `ValueError` for a field that is not in `INDEX_FIELDS`.
-        """
-        ...
-
-    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
-        """Every record of a kind, of all tenants, by (tenant, id); ``after`` continues behind one.
-
-        For work on a whole store (copies, exports, statistics) while nothing runs. No tenant's request may reach it.
         """
         ...
 

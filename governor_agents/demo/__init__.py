@@ -14,6 +14,7 @@ from typing import Any
 
 from governor_agents.demo import shop
 from governor_agents.errors import ConfigError, GovernorError, MissingExtra
+from governor_agents.stores import open_store
 
 FRAMEWORKS = {"openai-agents": "agents", "langchain": "langchain"}
 CHOICES = ("approve", "reject", "edit", "ask")
@@ -34,8 +35,8 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
             raise MissingExtra(f"the demo needs {name}, which is not installed: pip install 'governor-agents[demo]'")
     if decide not in CHOICES:
         raise ConfigError(f"unknown decision {decide!r}; choose one of {', '.join(CHOICES)}")
-    if store is not None and store.startswith("memory:"):
-        raise ConfigError("memory:// cannot be shared by the demo's three processes; use sqlite:///PATH")
+    if store is not None and not open_store(store).shared:
+        raise ConfigError(f"{store} cannot be shared by the demo's three processes; use sqlite:///PATH")
     by_itself = decide == "ask" and not sys.stdin.isatty()
     say = Say(quiet=json)
     if by_itself:

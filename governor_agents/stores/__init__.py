@@ -15,7 +15,7 @@ from typing import Any
 from governor_agents.core.ports import Store
 from governor_agents.errors import ConfigError, MissingExtra
 
-__all__ = ["default_url", "open_store"]
+__all__ = ["default_url", "nothing_there", "open_store"]
 
 GROUP = "governor_agents.stores"
 BUILT_IN = {
@@ -34,14 +34,30 @@ def open_store(url: str, **options: Any) -> Store:
 
     Raises `ConfigError` for a URL that no driver knows, `MissingExtra` when the driver's library is not installed.
     """
+    store: Store = _driver(url)(url, **options)
+    return store
+
+
+def nothing_there(url: str) -> str:
+    """Why no other process can have put anything behind this URL; empty when one can. Nothing is opened or made.
+
+    Raises what `open_store` raises.
+    """
+    driver = _driver(url)
+    if not getattr(driver, "shared", True):
+        return f"{url.partition('://')[0]}:// lives inside one process, and this is another"
+    missing = getattr(driver, "missing", None)
+    return str(missing(url)) if missing is not None else ""
+
+
+def _driver(url: str) -> Any:
+    """The class that keeps stores of this URL's scheme."""
     scheme, separator, _ = url.partition("://")
     if not separator or not scheme:
         # The URL itself may hold a password, so only what stands before it is ever shown.
         shown = f"{url.partition('@')[0].partition(':')[0]!r} has no scheme; "
         raise ConfigError(f"{shown}a store URL looks like sqlite:///governor.db; known schemes: {', '.join(_known())}")
-    driver = _load(scheme, BUILT_IN.get(scheme) or _plugged_in(scheme))
-    store: Store = driver(url, **options)
-    return store
+    return _load(scheme, BUILT_IN.get(scheme) or _plugged_in(scheme))
 
 
 def _known() -> list[str]:

@@ -42,6 +42,8 @@ def check_write(record: Record, op: str, events: Sequence[StoredEvent], blobs: S
     check_key(record.kind, record.tenant, record.id)
     check_fields(record.index)
     check_text("op", op)
+    if record.v < 0:
+        raise ValueError(f"versions count from 1, not {record.v}")
     if record.due is not None and not math.isfinite(record.due):
         raise ValueError(f"due must be a finite time or None, not {record.due}")
     for event in events:
@@ -54,8 +56,10 @@ def check_write(record: Record, op: str, events: Sequence[StoredEvent], blobs: S
             raise ValueError(f"bodies are bytes, not {type(body).__name__}")
 
 
-def check_count(amount: int, limit: int) -> None:
-    """Raises `ValueError` for numbers that some store could not count exactly."""
+def check_count(key: tuple[str, str, str], amount: int, limit: int, op: str) -> None:
+    """Raises `ValueError` for what is no counter, and for numbers that some store could not count exactly."""
+    check_key(*key)
+    check_text("op", op)
     if max(abs(amount), abs(limit)) > MAX_COUNT:
         raise ValueError(f"counters count up to {MAX_COUNT}")
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from governor_agents.core.ports import OPS_KEPT, Blob, Record, StoredEvent, Swapped
+from governor_agents.core.ports import OPS_KEPT, Blob, Held, Record, StoredEvent, Swapped
 from governor_agents.errors import StoreError
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write, told
 
@@ -24,7 +24,7 @@ class _Data:
     records: dict[_Key, Record] = field(default_factory=dict)
     ops: dict[_Key, deque[str]] = field(default_factory=dict)
     events: dict[_Key, dict[int, bytes]] = field(default_factory=dict)
-    blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    blobs: dict[_Key, dict[str, bytes]] = field(default_factory=dict)
 
 
 def _key(record: Record) -> _Key:
@@ -73,7 +73,7 @@ class MemoryStore:
         current = data.records.get(_key(record))
         if current is not None:
             return self._lost(data, current, op)
-        return self._write(data, replace(record, v=1), op, events, blobs)
+        return self._write(data, replace(record, v=record.v or 1), op, events, blobs)
 
     async def load(self, kind: str, tenant: str, id: str) -> Record | None:
         """The record, or None."""
@@ -102,14 +102,14 @@ class MemoryStore:
         return self._write(data, replace(record, v=record.v + 1), op, events, blobs)
 
     async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
-        """Remove the record at this version, with its events; blobs stay, others may use them."""
+        """Remove the record at this version, with its events and blobs."""
         check_key(kind, tenant, id)
         data, key = self._opened(), (kind, tenant, id)
         current = data.records.get(key)
         if current is None or current.v != v:
-            return False
-        del data.records[key], data.ops[key]
-        data.events.pop(key, None)
+            return current is None
+        for owned in (data.records, data.ops, data.events, data.blobs):
+            owned.pop(key, None)
         self._written.set()
         return True
 
@@ -125,9 +125,15 @@ class MemoryStore:
         ]
         return [record for due, id, record in sorted(found) if after is None or (due, id) > after][: max(limit, 0)]
 
-    async def blob(self, tenant: str, id: str) -> bytes | None:
-        """The content under this digest, or None."""
-        return self._opened().blobs.get((tenant, id))
+    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
+        """Every record of a kind, of all tenants, by (tenant, id)."""
+        data = self._opened()
+        found = sorted(key for key in data.records if key[0] == kind and (after is None or key[1:] > after))
+        return [Held(data.records[key], tuple(sorted(data.blobs.get(key, {})))) for key in found[: max(limit, 0)]]
+
+    async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
+        """The content that this record owns under this digest, or None."""
+        return self._opened().blobs.get((kind, tenant, id), {}).get(digest)
 
     async def events(self, kind: str, tenant: str, id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """The record's events with seq > after, in order."""
@@ -150,19 +156,18 @@ class MemoryStore:
             self._waiting = False
         return self._data is not None
 
-    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
-        """Add to a counter: the record ("counter", tenant, id), whose body is the sum in decimal digits."""
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
+        """Add to a counter."""
         key = ("counter", tenant, id)
-        check_key(*key)
-        check_count(amount, limit)
+        check_count(key, amount, limit, op)
         data = self._opened()
         current = data.records.get(key, Record(*key, body=b"0"))
+        if op in data.ops.get(key, ()):
+            return int(current.body)
         total = int(current.body) + amount
         if total > limit:
             return None
-        data.records[key] = replace(current, body=str(total).encode(), v=current.v + 1)
-        data.ops.setdefault(key, deque(maxlen=OPS_KEPT))
-        self._written.set()
+        self._write(data, replace(current, body=str(total).encode(), v=current.v + 1), op, (), ())
         return total
 
     async def list(
@@ -205,7 +210,8 @@ class MemoryStore:
         data.records[key] = replace(record, index=dict(record.index))
         data.ops.setdefault(key, deque(maxlen=OPS_KEPT)).append(op)
         data.events.setdefault(key, {}).update(fresh)
+        owned = data.blobs.setdefault(key, {})
         for blob in blobs:
-            data.blobs.setdefault((record.tenant, blob.id), blob.data)
+            owned.setdefault(blob.id, blob.data)
         self._written.set()
         return Swapped(won=True, v=record.v)

@@ -25,14 +25,13 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from governor_agents.core.codec import SEALED, refused
 from governor_agents.core.halting import ALL_TENANTS
-from governor_agents.core.ports import KINDS, Blob, Record, Store, StoredEvent, Swapped
+from governor_agents.core.ports import KINDS, Blob, Held, Record, Store, StoredEvent, Swapped
 from governor_agents.errors import ConfigError, SealBroken
 from governor_agents.keys import Keys
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
@@ -115,7 +114,10 @@ class SealedStore:
                 f"{record.kind} {record.id}: an id must not begin with ~ and 40 hex digits; choose another"
             )
         answer = await self._store.insert(
-            self._seal(record, 1), op=op, events=self._events(record, events), blobs=self._blobs(record, blobs)
+            self._seal(record, record.v or 1),
+            op=op,
+            events=self._events(record, events),
+            blobs=self._blobs(record, blobs),
         )
         return self._answer(answer, record.id)
 
@@ -151,7 +153,7 @@ class SealedStore:
         return self._answer(answer, record.id)
 
     async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
-        """Remove the record at this version, with its events."""
+        """Remove the record at this version, with its events and blobs."""
         check_key(kind, tenant, id)
         return await self._store.delete(kind, tenant, self._id(kind, tenant, id), v)
 
@@ -162,11 +164,32 @@ class SealedStore:
         behind = after and (after[0], self._behind(kind, tenant, after[1]))
         return [self._given(each) for each in await self._store.due(kind, tenant, limit=limit, after=behind)]
 
-    async def blob(self, tenant: str, id: str) -> bytes | None:
-        """The content under this digest, or None. Raises `SealBroken`."""
-        stored = self._name("blob", tenant, id)
-        data = await self._store.blob(tenant, stored)
-        return None if data is None else self._unseal(data, f"blob {stored}", "blob", tenant, stored)
+    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
+        """Every record of a kind, of all tenants, by (tenant, stored id). Raises `SealBroken`.
+
+        It opens the blobs as well, only to learn their ids: copies of whole stores go by what is stored, without keys.
+        """
+        behind = after and (after[0], self._behind(kind, *after))
+        found = await self._store.scan(kind, limit=limit, after=behind)
+        return [Held(self._given(held.record), await self._named(held)) for held in found]
+
+    async def _named(self, held: Held) -> tuple[str, ...]:
+        key = (held.record.kind, held.record.tenant, held.record.id)
+        return tuple(sorted([(await self._content(key, stored))[0] for stored in held.blobs]))
+
+    async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
+        """The content that this record owns under this digest, or None. Raises `SealBroken`."""
+        key = (kind, tenant, self._id(kind, tenant, id))
+        return (await self._content(key, self._name("blob", tenant, digest)))[1]
+
+    async def _content(self, key: tuple[str, str, str], stored: str) -> tuple[str, bytes | None]:
+        """The id of a blob as it was written, and its data, None when it is not there."""
+        data = await self._store.blob(*key, stored)
+        if data is None:
+            return "", None
+        kind, tenant, id = key
+        name, _, content = self._unseal(data, f"{kind} {id}: blob {stored}", "blob", tenant, stored).partition(b"\n")
+        return json.loads(name), content
 
     async def events(self, kind: str, tenant: str, id: str, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """The record's events with seq > after, in order. Raises `SealBroken`."""
@@ -185,18 +208,21 @@ class SealedStore:
         """True after a write since the last ``wait``, False after ``timeout`` seconds."""
         return await self._store.wait(timeout)
 
-    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
         """Add to a counter, by compare-and-set: a sum that the store could add to would have to stand in clear."""
-        check_key("counter", tenant, id)
-        check_count(amount, limit)
+        key = ("counter", tenant, id)
+        check_count(key, amount, limit, op)
         while True:
-            found = await self.load("counter", tenant, id)
+            found = await self.load(*key)
+            # Only the store knows which ops it keeps: one that comes too late for any time wins when it stood before.
+            if found is not None and (await self.swap(found, op=op, not_after=0.0)).won:
+                return int(found.body)
             total = int(found.body if found else b"0") + amount
             if total > limit:
                 return None
-            fresh = Record("counter", tenant, id, str(total).encode(), v=found.v if found else 0)
-            write = self.swap if found else self.insert
-            if (await write(fresh, op=secrets.token_hex(8))).won:
+            fresh = Record(*key, str(total).encode(), v=found.v if found else 0)
+            answer = await (self.swap if found else self.insert)(fresh, op=op)
+            if answer.won and answer.v == fresh.v + 1:
                 return total
 
     # Last, because from here on `list` means this method wherever the class is read.
@@ -237,8 +263,14 @@ class SealedStore:
         )
 
     def _blobs(self, record: Record, blobs: Sequence[Blob]) -> tuple[Blob, ...]:
-        named = [(self._name("blob", record.tenant, blob.id), blob.data) for blob in blobs]
-        return tuple(Blob(id, self.keys.seal(data, _bound("blob", record.tenant, id))) for id, data in named)
+        named = [(self._name("blob", record.tenant, blob.id), blob) for blob in blobs]
+        return tuple(
+            Blob(
+                stored,
+                self.keys.seal(json.dumps(blob.id).encode() + b"\n" + blob.data, _bound("blob", record.tenant, stored)),
+            )
+            for stored, blob in named
+        )
 
     # -- opening ----------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
 
-from governor_agents.core.ports import OPS_KEPT, Blob, Record, StoredEvent, Swapped
-from governor_agents.errors import StoreError
+from governor_agents.core.ports import OPS_KEPT, Blob, Held, Record, StoredEvent, Swapped
+from governor_agents.errors import ConfigError, StoreError
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
 from governor_agents.stores.sqlite_file import SQL, Place, connect_reader, unsafe_lines
 from governor_agents.stores.sqlite_thread import DatabaseThread, StoreTime, Wrote
@@ -67,6 +67,17 @@ class SQLiteStore:
         self._process = 0
         self._waiting = False
         self._forgotten: weakref.finalize[[], SQLiteStore] | None = None
+
+    @staticmethod
+    def missing(url: str) -> str:
+        """Why nothing can be stored there yet: there is no such file. Raises `ConfigError` when that cannot be seen."""
+        path = Place.of(url).path
+        try:
+            return "" if path.exists() else f"there is no store at {path}"
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be looked at ({error.strerror}): mend the mode of its directory"
+            ) from None
 
     async def open(self) -> None:
         """Open the file, made with mode 0600 when it is new. Raises `UnsafeStore` when `check` finds something."""
@@ -141,7 +152,7 @@ class SQLiteStore:
         return answer
 
     async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
-        """Remove the record at this version, with its events; blobs stay, others may use them."""
+        """Remove the record at this version, with its events and blobs."""
         check_key(kind, tenant, id)
         key = {"kind": kind, "tenant": tenant, "id": id, "v": v}
         gone: bool = await self._opened().write(partial(_delete, key=key))
@@ -159,11 +170,22 @@ class SQLiteStore:
 
         return await self._opened().read(select)
 
-    async def blob(self, tenant: str, id: str) -> bytes | None:
-        """The content under this digest, or None."""
+    async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
+        """Every record of a kind, of all tenants, by (tenant, id)."""
+        tenant, id = after or ("", "")
+        wanted = {"kind": kind, "after_tenant": tenant, "after_id": id, "limit": max(limit, 0)}
+
+        def select(connection: sqlite3.Connection) -> list[Held]:
+            return [_held(connection, record) for record in _records(connection, SQL["scan"], wanted)]
+
+        return await self._opened().read(select)
+
+    async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
+        """The content that this record owns under this digest, or None."""
+        wanted = {"kind": kind, "tenant": tenant, "id": id, "digest": digest}
 
         def select(connection: sqlite3.Connection) -> bytes | None:
-            row = connection.execute(SQL["blob"], {"tenant": tenant, "id": id}).fetchone()
+            row = connection.execute(SQL["blob"], wanted).fetchone()
             return None if row is None else _bytes(row[0])
 
         return await self._opened().read(select)
@@ -191,11 +213,11 @@ class SQLiteStore:
         finally:
             self._waiting = False
 
-    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
-        """Add to a counter: the record ("counter", tenant, id), whose body is the sum in decimal digits."""
-        check_key("counter", tenant, id)
-        check_count(amount, limit)
-        wanted = {"tenant": tenant, "id": id, "amount": amount, "limit": limit}
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
+        """Add to a counter."""
+        key = ("counter", tenant, id)
+        check_count(key, amount, limit, op)
+        wanted = _row(Record(*key, b""), op) | {"amount": amount, "limit": limit}
         total: int | None = await self._opened().write(partial(_add_below, wanted=wanted))
         return total
 
@@ -252,6 +274,11 @@ def _bytes(stored: Any) -> bytes:
     return stored if isinstance(stored, bytes) else repr(stored).encode("utf-8", "backslashreplace")
 
 
+def _held(connection: sqlite3.Connection, record: Record) -> Held:
+    key = {"kind": record.kind, "tenant": record.tenant, "id": record.id}
+    return Held(record, tuple(digest for (digest,) in connection.execute(SQL["blobs"], key)))
+
+
 def _load(connection: sqlite3.Connection, key: Mapping[str, Any]) -> Record | None:
     found = _records(connection, SQL["load"], key)
     return found[0] if found else None
@@ -276,7 +303,7 @@ def _insert(
     if not connection.execute(SQL["insert"], row).rowcount:
         return Wrote(_lost(connection, row), changed=False)
     _append(connection, row, events, blobs)
-    return Wrote(Swapped(won=True, v=1), changed=True)
+    return Wrote(Swapped(won=True, v=row["v"] or 1), changed=True)
 
 
 def _swap(
@@ -311,20 +338,20 @@ def _append(
                 f"{row['kind']} {row['id']}: event {event.seq} exists already; events never change"
             ) from error
     for blob in blobs:
-        connection.execute(SQL["add_blob"], {"tenant": row["tenant"], "id": blob.id, "data": blob.data})
+        connection.execute(SQL["add_blob"], {**key, "digest": blob.id, "data": blob.data})
 
 
 def _delete(connection: sqlite3.Connection, now: float, key: Mapping[str, Any]) -> Wrote:
-    gone = connection.execute(SQL["delete"], key).rowcount > 0
-    if gone:
-        connection.execute(SQL["delete_events"], key)
-    return Wrote(gone, changed=gone)
+    if not connection.execute(SQL["delete"], key).rowcount:
+        return Wrote(_load(connection, key) is None, changed=False)
+    connection.execute(SQL["delete_events"], key)
+    connection.execute(SQL["delete_blobs"], key)
+    return Wrote(True, changed=True)
 
 
 def _add_below(connection: sqlite3.Connection, now: float, wanted: Mapping[str, Any]) -> Wrote:
     added = connection.execute(SQL["add_to_counter"], wanted).rowcount
     added = added or connection.execute(SQL["start_counter"], wanted).rowcount
-    if not added:
-        return Wrote(None, changed=False)
-    ((total,),) = connection.execute(SQL["counter"], wanted).fetchall()
-    return Wrote(total, changed=True)
+    for total, mine in connection.execute(SQL["counter"], wanted).fetchall():
+        return Wrote(total if mine else None, changed=bool(added))
+    return Wrote(None, changed=False)

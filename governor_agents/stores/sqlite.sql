@@ -48,6 +48,22 @@ INSERT INTO ga_clock VALUES (1, 0.0);
 ALTER TABLE ga_record ADD COLUMN changed TEXT;
 CREATE INDEX ga_record_changed ON ga_record (kind, tenant, changed, id) WHERE changed IS NOT NULL;
 
+-- migration: 3
+-- A record owns its blobs. Those written before go to the records whose bodies name them.
+ALTER TABLE ga_blob RENAME TO ga_blob_before;
+CREATE TABLE ga_blob (
+    kind TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (kind, tenant, id, digest)
+);
+INSERT INTO ga_blob SELECT r.kind, r.tenant, r.id, b.id, b.data FROM ga_blob_before b
+JOIN ga_record r ON r.tenant = b.tenant
+ AND (r.kind = 'run' AND instr(CAST(r.body AS TEXT), b.id) > 0 OR r.kind = 'audit' AND r.id = 'checkpoints');
+DROP TABLE ga_blob_before;
+
 -- name: has_schema
 SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'ga_schema';
 
@@ -68,7 +84,7 @@ UPDATE ga_clock SET floor = :now WHERE one = 1 AND floor < :now;
 
 -- name: insert
 INSERT INTO ga_record (kind, tenant, id, v, due, state, agent, requester, conversation, pending, changed, body, ops)
-VALUES (:kind, :tenant, :id, 1, :due, :state, :agent, :requester, :conversation, :pending, :changed, :body, :op)
+VALUES (:kind, :tenant, :id, max(:v, 1), :due, :state, :agent, :requester, :conversation, :pending, :changed, :body, :op)
 ON CONFLICT DO NOTHING;
 
 -- name: swap
@@ -99,7 +115,8 @@ WHERE kind = :kind AND tenant = :tenant AND id = :id AND changed IS NOT :changed
 INSERT INTO ga_event (kind, tenant, id, seq, body) VALUES (:kind, :tenant, :id, :seq, :body);
 
 -- name: add_blob
-INSERT INTO ga_blob (tenant, id, data) VALUES (:tenant, :id, :data) ON CONFLICT DO NOTHING;
+INSERT INTO ga_blob (kind, tenant, id, digest, data) VALUES (:kind, :tenant, :id, :digest, :data)
+ON CONFLICT DO NOTHING;
 
 -- name: has_op
 SELECT instr(ops, :op) > 0 FROM ga_record WHERE kind = :kind AND tenant = :tenant AND id = :id;
@@ -109,6 +126,9 @@ DELETE FROM ga_record WHERE kind = :kind AND tenant = :tenant AND id = :id AND v
 
 -- name: delete_events
 DELETE FROM ga_event WHERE kind = :kind AND tenant = :tenant AND id = :id;
+
+-- name: delete_blobs
+DELETE FROM ga_blob WHERE kind = :kind AND tenant = :tenant AND id = :id;
 
 -- name: load
 SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
@@ -125,21 +145,34 @@ SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, re
 WHERE kind = :kind AND tenant = :tenant AND id > :after{where}
 ORDER BY id LIMIT :limit;
 
+-- name: scan
+SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
+WHERE kind = :kind AND (tenant, id) > (:after_tenant, :after_id)
+ORDER BY tenant, id LIMIT :limit;
+
 -- name: blob
-SELECT data FROM ga_blob WHERE tenant = :tenant AND id = :id;
+SELECT data FROM ga_blob WHERE kind = :kind AND tenant = :tenant AND id = :id AND digest = :digest;
+
+-- name: blobs
+SELECT digest FROM ga_blob WHERE kind = :kind AND tenant = :tenant AND id = :id ORDER BY digest;
 
 -- name: events
 SELECT seq, body FROM ga_event WHERE kind = :kind AND tenant = :tenant AND id = :id AND seq > :after
 ORDER BY seq LIMIT :limit;
 
 -- name: add_to_counter
-UPDATE ga_record SET v = v + 1, body = CAST(CAST(CAST(body AS INTEGER) + :amount AS TEXT) AS BLOB)
-WHERE kind = 'counter' AND tenant = :tenant AND id = :id AND CAST(body AS INTEGER) + :amount <= :limit;
+UPDATE ga_record SET
+    v = v + 1,
+    body = CAST(CAST(CAST(body AS INTEGER) + :amount AS TEXT) AS BLOB),
+    ops = substr(:op || ops, 1, :ops_length)
+WHERE kind = 'counter' AND tenant = :tenant AND id = :id
+  AND instr(ops, :op) = 0
+  AND CAST(body AS INTEGER) + :amount <= :limit;
 
 -- name: start_counter
 INSERT INTO ga_record (kind, tenant, id, v, body, ops)
-SELECT 'counter', :tenant, :id, 1, CAST(CAST(:amount AS TEXT) AS BLOB), '' WHERE :amount <= :limit
+SELECT 'counter', :tenant, :id, 1, CAST(CAST(:amount AS TEXT) AS BLOB), :op WHERE :amount <= :limit
 ON CONFLICT DO NOTHING;
 
 -- name: counter
-SELECT CAST(body AS INTEGER) FROM ga_record WHERE kind = 'counter' AND tenant = :tenant AND id = :id;
+SELECT CAST(body AS INTEGER), instr(ops, :op) > 0 FROM ga_record WHERE kind = 'counter' AND tenant = :tenant AND id = :id;

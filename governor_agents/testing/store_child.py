@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import cast
 
 from governor_agents.core.ports import Store
-from governor_agents.testing.store_samples import Run, blob, event, record
+from governor_agents.testing.store_samples import Run, add, blob, event, record
 
 LIMIT = 60.0
 """Seconds after which a child gives up, so that none outlives its test for long."""
@@ -42,7 +42,7 @@ async def count_up(store: Store, name: str, rounds: int) -> None:
 async def spend(store: Store, amount: int, limit: int) -> None:
     """Add to the counter until it refuses."""
     sums = []
-    while (total := await store.add_below("t", "c", amount, limit)) is not None:
+    while (total := await add(store, amount, limit)) is not None:
         sums.append(total)
     say(json.dumps(sums))
 
@@ -101,7 +101,7 @@ def main(opener: str, url: str, word: str, *rest: str) -> None:
         say("ready")
         sys.stdin.readline()
         run(store.open())
-        say(json.dumps(run(store.add_below("t", "opened", 1, 1000))))
+        say(json.dumps(run(add(store, 1, 1000, "opened"))))
     else:
         run(store.open())
         say("ready")

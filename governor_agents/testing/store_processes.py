@@ -14,7 +14,7 @@ import pytest
 from governor_agents.core.ports import Store, Swapped
 from governor_agents.testing.store_kit import Child, NewStore, StoreKit
 from governor_agents.testing.store_races import FAR, count_up
-from governor_agents.testing.store_samples import Run, blob, event, gather, ids, index, put, record
+from governor_agents.testing.store_samples import Run, add, blob, event, gather, ids, index, put, record
 
 
 class SharedKit(StoreKit):
@@ -42,15 +42,15 @@ class SharingPromises(SharedKit):
         """Records, ops, events, blobs and counters are there after everybody was gone."""
         whole = record(due=1.5, index=index(state="s"), body=b"\x00")
         run(store.insert(whole, op="a", events=[event(1)], blobs=[blob(b"data")]))
-        run(store.add_below("t", "c", 3, 10))
+        run(add(store, 3, 10))
         run(store.close())
         again = new_store()
         run(again.open())
         assert run(again.load("run", "t", "r")) == record(due=1.5, index=index(state="s"), body=b"\x00", v=1)
         assert ids(run(again.due("run", "t"))) == ids(run(again.list("run", "t", {"state": "s"}))) == ["r"]
         assert run(again.events("run", "t", "r")) == [event(1)]
-        assert run(again.blob("t", blob(b"data").id)) == b"data"
-        assert run(again.add_below("t", "c", 7, 10)) == 10
+        assert run(again.blob("run", "t", "r", blob(b"data").id)) == b"data"
+        assert run(add(again, 7, 10)) == 10
         assert run(again.insert(whole, op="a")) == Swapped(won=True, v=1)
         run(again.close())
 
@@ -226,7 +226,7 @@ class ProcessPromises(SharedKit):
             for each in history:
                 content = blob(f"body of version {each.seq}".encode() * 50)
                 assert each.body == content.id.encode()
-                assert run(store.blob("t", content.id)) == content.data
+                assert run(store.blob("run", "t", "r", content.id)) == content.data
 
     async def _write_and_die(self, url: str, opener: str, writes: int) -> int:
         async with Child(opener, url, "write_until_killed") as child:

@@ -11,7 +11,7 @@ from typing import Any
 from governor_agents.core.ports import Store, Swapped
 from governor_agents.testing.clock import MovableClock
 from governor_agents.testing.store_kit import NewStore, StoreKit
-from governor_agents.testing.store_samples import Run, event, gather, ids, put, record
+from governor_agents.testing.store_samples import Run, add, blob, event, gather, ids, put, record
 
 FAR = 3600.0
 """A time-out that no test waits for: when nothing wakes the waiter, the kit's time limit fails the test."""
@@ -87,14 +87,20 @@ class RacePromises(StoreKit):
             assert swapped.won is not gone
             assert run(store.load("run", "t", id)) == (None if gone else record(id, v=2))
 
-    def test_delete_raced_has_one_winner(self, store: Store, run: Run) -> None:
-        """Of many deletes one removed the record."""
-        run(put(store, record()))
-        assert sum(run(gather(16, lambda n: store.delete("run", "t", "r", 1)))) == 1
+    def test_delete_raced_removes_it(self, store: Store, run: Run) -> None:
+        """Each of many deletes learns that it is gone."""
+        run(store.insert(record(), op="a", events=[event(1)], blobs=[blob(b"data")]))
+        assert run(gather(16, lambda n: store.delete("run", "t", "r", 1))) == [True] * 16
+        assert run(store.load("run", "t", "r")) is None
+        assert run(store.events("run", "t", "r")) == []
+
+    def test_add_below_raced_by_one_op_adds_once(self, store: Store, run: Run) -> None:
+        """One op sent 16 times at once is one addition."""
+        assert run(gather(16, lambda n: store.add_below("t", "c", 3, 100, op="a"))) == [3] * 16
 
     def test_add_below_raced_is_exact(self, store: Store, run: Run) -> None:
         """64 tasks that each want 3 of 100: 33 get them, no sum is given twice, none exceeds the limit."""
-        sums = run(gather(64, lambda n: store.add_below("t", "c", 3, 100)))
+        sums = run(gather(64, lambda n: add(store, 3, 100)))
         assert sorted(each for each in sums if each is not None) == list(range(3, 100, 3))
 
 
@@ -130,7 +136,7 @@ class WaitPromises(StoreKit):
         assert run(woken(store.insert(record("other"), op="a"))) is True
         assert run(woken(store.swap(record(v=1), op="b"))) is True
         assert run(woken(store.delete("run", "t", "r", 2))) is True
-        assert run(woken(store.add_below("t", "c", 1, 10))) is True
+        assert run(woken(add(store, 1, 10))) is True
 
     def test_wait_wakes_every_time(self, store: Store, run: Run) -> None:
         """A hundred writes, one after the other: a waiter that looks after each wake-up misses none."""

@@ -7,9 +7,9 @@ import itertools
 
 import pytest
 
-from governor_agents.core.ports import INDEX_FIELDS, KINDS, Record, Store, StoredEvent, Swapped
+from governor_agents.core.ports import INDEX_FIELDS, KINDS, Held, Record, Store, StoredEvent, Swapped
 from governor_agents.testing.store_kit import NewStore, StoreKit
-from governor_agents.testing.store_samples import Run, blob, event, ids, index, put, record
+from governor_agents.testing.store_samples import Run, add, blob, event, ids, index, put, record
 
 STRANGE = [*"ü🦉.~%", "a b", "a:b", "a/b", "a'b", 'a"b', "a%b", "a*b", "a{b}", "a\nb", "--", "$where", "\u202e"]
 """Names that a careless query, key or path would trip over."""
@@ -210,11 +210,11 @@ class ContentPromises(StoreKit):
         data = [bytes([number]) * 10 for number in range(4)]
         run(store.insert(record(), op="a", blobs=[blob(data[0]), blob(data[1])]))
         run(store.swap(record(v=1), op="b", blobs=[blob(data[2]), blob(data[3])]))
-        assert [run(store.blob("t", blob(each).id)) for each in data] == data
+        assert [run(store.blob("run", "t", "r", blob(each).id)) for each in data] == data
 
     def test_blob_of_nothing_is_none(self, store: Store, run: Run) -> None:
         """Content that was never written is not there."""
-        assert run(store.blob("t", "sha256:none")) is None
+        assert run(store.blob("run", "t", "r", "sha256:none")) is None
 
     def test_blob_may_be_written_again(self, store: Store, run: Run) -> None:
         """Equal content has one id, so writing it twice, even in one write, changes nothing."""
@@ -222,15 +222,75 @@ class ContentPromises(StoreKit):
         assert run(store.insert(record(), op="a", blobs=[same, same])) == Swapped(won=True, v=1)
         assert run(store.swap(record(v=1), op="b", blobs=[same])) == Swapped(won=True, v=2)
         assert run(store.insert(record("other"), op="a", blobs=[same])) == Swapped(won=True, v=1)
-        assert run(store.blob("t", same.id)) == b"same"
+        assert run(store.blob("run", "t", "r", same.id)) == b"same"
+
+    def test_blob_belongs_to_its_record(self, store: Store, run: Run) -> None:
+        """Content is found under the record it was written with, and under no other."""
+        mine = blob(b"mine")
+        run(store.insert(record(), op="a", blobs=[mine]))
+        run(put(store, record("r2"), record(kind="thread")))
+        assert run(store.blob("run", "t", "r", mine.id)) == b"mine"
+        assert run(store.blob("run", "t", "r2", mine.id)) is None
+        assert run(store.blob("thread", "t", "r", mine.id)) is None
 
     def test_blob_may_be_large_or_empty(self, store: Store, run: Run) -> None:
         """Five megabytes, or nothing at all."""
         large, empty = blob(bytes(range(256)) * (5 * 4096)), blob(b"")
         run(store.insert(record(), op="a", blobs=[large, empty]))
-        same = run(store.blob("t", large.id)) == large.data
+        same = run(store.blob("run", "t", "r", large.id)) == large.data
         assert same, "the blob came back changed"
-        assert run(store.blob("t", empty.id)) == b""
+        assert run(store.blob("run", "t", "r", empty.id)) == b""
+
+
+class ScanPromises(StoreKit):
+    """Promises of ``scan``, by which whole stores are copied and counted."""
+
+    def test_scan_shows_every_tenant_in_order(self, store: Store, run: Run) -> None:
+        """All records of the kind, by tenant and id, whatever characters these hold."""
+        tenants, names = ["a", "a\x00b", "ab", "b:{1}", "é", "🦉"], ["1", "10", "a\x01", "~"]
+        for tenant in reversed(tenants):
+            run(put(store, *(record(id, tenant=tenant) for id in names)))
+        run(put(store, record("other", kind="thread")))
+        found = [(held.record.tenant, held.record.id) for held in run(store.scan("run"))]
+        assert found == [(tenant, id) for tenant in tenants for id in names]
+
+    def test_scan_continues_behind_a_record(self, store: Store, run: Run) -> None:
+        """Page after page, each record comes once."""
+        for number in range(23):
+            run(put(store, record(f"{number:02}", tenant=f"t{number % 3}")))
+        found: list[tuple[str, str]] = []
+        while page := run(store.scan("run", limit=4, after=found[-1] if found else None)):
+            assert len(page) <= 4
+            found += [(held.record.tenant, held.record.id) for held in page]
+        assert found == sorted((f"t{number % 3}", f"{number:02}") for number in range(23))
+
+    def test_scan_gives_records_whole(self, store: Store, run: Run) -> None:
+        """Each with all its fields, and the ids of the blobs that it owns."""
+        one, two = blob(b"one"), blob(b"two")
+        whole = record(body=b"\x00\xff", due=1.5, index=index(state="s"))
+        run(store.insert(whole, op="a", blobs=[one]))
+        run(store.swap(record(body=b"new", due=2.5, index=index(state="d"), v=1), op="b", blobs=[two]))
+        run(store.insert(record("r2"), op="a", blobs=[two]))
+        first, second = run(store.scan("run"))
+        assert first.record == record(body=b"new", due=2.5, index=index(state="d"), v=2)
+        assert list(first.blobs) == sorted([one.id, two.id])
+        assert second == Held(record("r2", v=1), (two.id,))
+
+    def test_scan_forgets_what_was_deleted(self, store: Store, run: Run) -> None:
+        """A deleted record is not shown."""
+        run(put(store, record(), record("r2")))
+        run(store.delete("run", "t", "r", 1))
+        assert [held.record.id for held in run(store.scan("run"))] == ["r2"]
+
+    def test_insert_keeps_the_version_of_a_copy(self, store: Store, run: Run) -> None:
+        """A record that is inserted at a version stands at it, and goes on from there."""
+        assert run(store.insert(record(v=7), op="a", events=[event(3)])) == Swapped(won=True, v=7)
+        assert run(store.insert(record(v=7), op="a", events=[event(3)])) == Swapped(won=True, v=7)
+        assert run(store.load("run", "t", "r")) == record(v=7)
+        assert run(store.insert(record(v=9), op="b")) == Swapped(won=False, current=record(v=7))
+        assert run(store.swap(record(v=7, body=b"new"), op="c")) == Swapped(won=True, v=8)
+        with pytest.raises(ValueError):
+            run(store.insert(record("other", v=-1), op="d"))
 
 
 class TenantPromises(StoreKit):
@@ -253,7 +313,7 @@ class TenantPromises(StoreKit):
         """Nor can it be removed, nor its events."""
         run(store.insert(record(tenant="one"), op="a", events=[event(1)]))
         run(store.insert(record(tenant="two"), op="a", events=[event(1)]))
-        assert run(store.delete("run", "three", "r", 1)) is False
+        run(store.delete("run", "three", "r", 1))
         assert run(store.delete("run", "two", "r", 1)) is True
         assert run(store.load("run", "one", "r")) == record(tenant="one", v=1)
         assert run(store.events("run", "one", "r")) == [event(1)]
@@ -268,14 +328,14 @@ class TenantPromises(StoreKit):
         """Knowing an id or a digest opens nothing."""
         run(store.insert(record(tenant="one"), op="a", events=[event(1)], blobs=[blob(b"secret")]))
         assert run(store.events("run", "two", "r")) == []
-        assert run(store.blob("two", blob(b"secret").id)) is None
+        assert run(store.blob("run", "two", "r", blob(b"secret").id)) is None
         assert run(store.insert(record(tenant="two"), op="a", events=[event(1, b"own")])) == Swapped(won=True, v=1)
         assert run(store.events("run", "one", "r")) == [event(1)]
 
     def test_tenants_have_their_own_counters(self, store: Store, run: Run) -> None:
         """One tenant's use takes nothing from another's limit."""
-        run(store.add_below("one", "c", 10, 10))
-        assert run(store.add_below("two", "c", 10, 10)) == 10
+        run(add(store, 10, 10, tenant="one"))
+        assert run(add(store, 10, 10, tenant="two")) == 10
 
 
 class LifePromises(StoreKit):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -43,6 +44,11 @@ async def put(store: Store, *records: Record) -> None:
     """Insert records that must not exist yet."""
     for each in records:
         assert await store.insert(each, op=f"put {each.kind} {each.tenant} {each.id}") == Swapped(won=True, v=1)
+
+
+def add(store: Store, amount: int, limit: int, id: str = "c", tenant: str = "t") -> Coroutine[Any, Any, int | None]:
+    """Add to a counter, under an op of its own."""
+    return store.add_below(tenant, id, amount, limit, op=secrets.token_hex(8))
 
 
 def ids(records: Sequence[Record]) -> list[str]:

@@ -23,6 +23,7 @@ from governor_agents.testing.store_reads import (
     LifePromises,
     ListPromises,
     LoadPromises,
+    ScanPromises,
     TenantPromises,
 )
 from governor_agents.testing.store_samples import Run
@@ -56,6 +57,7 @@ class StoreConformance(
     DuePromises,
     ListPromises,
     ContentPromises,
+    ScanPromises,
     TenantPromises,
     LifePromises,
     RacePromises,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from governor_agents.core.ports import Blob, Record, StoredEvent, Swapped
+from governor_agents.core.ports import Blob, Held, Record, StoredEvent, Swapped
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing.stores import (
@@ -116,15 +116,15 @@ class TestNoTenant(Kit):
 
 
 class OneTenantsBlobs(MemoryStore):
-    async def blob(self, tenant: str, id: str) -> bytes | None:
-        return next((data for (_, found), data in self._opened().blobs.items() if found == id), None)
+    async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
+        return next((owned[digest] for owned in self._opened().blobs.values() if digest in owned), None)
 
 
 class TestOneTenantsBlobs(Kit):
-    """Blobs are shared between tenants: knowing a digest opens them."""
+    """Blobs are shared by all records: knowing a digest opens them."""
 
     driver = OneTenantsBlobs
-    caught_by = ("test_tenants_have_their_own_events_and_blobs",)
+    caught_by = ("test_tenants_have_their_own_events_and_blobs", "test_blob_belongs_to_its_record")
 
 
 class DueById(MemoryStore):
@@ -238,14 +238,14 @@ class TestDropsBlobs(Kit):
 
 
 class ReadThenAdd(MemoryStore):
-    async def add_below(self, tenant: str, id: str, amount: int, limit: int) -> int | None:
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
         current = await self.load("counter", tenant, id)
         await asyncio.sleep(0)
         total = (int(current.body) if current else 0) + amount
         if total > limit:
             return None
         self._opened().records.pop(("counter", tenant, id), None)
-        return await super().add_below(tenant, id, total, limit)
+        return await super().add_below(tenant, id, total, limit, op=op)
 
 
 class TestReadThenAdd(Kit):
@@ -281,6 +281,70 @@ class TestKeepsEventsOfTheDead(Kit):
 
     driver = KeepsEventsOfTheDead
     caught_by = ("test_delete_removes_the_events_of_this_record_only", "test_delete_makes_room_for_a_new_record")
+
+
+class KeepsBlobsOfTheDead(MemoryStore):
+    async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
+        owned = self._opened().blobs.get((kind, tenant, id), {})
+        gone = await super().delete(kind, tenant, id, v)
+        self._opened().blobs[(kind, tenant, id)] = owned
+        return gone
+
+
+class TestKeepsBlobsOfTheDead(Kit):
+    """The content of a deleted record stays, and would be its successor's."""
+
+    driver = KeepsBlobsOfTheDead
+    caught_by = ("test_delete_removes_the_blobs_of_this_record_only",)
+
+
+class CountsOpsTwice(MemoryStore):
+    async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
+        return await super().add_below(tenant, id, amount, limit, op=f"{op}{id}{await self.now()}{amount}{object()!r}")
+
+
+class TestCountsOpsTwice(Kit):
+    """A counter adds again what it is asked again."""
+
+    driver = CountsOpsTwice
+    caught_by = ("test_add_below_adds_an_op_once", "test_add_below_raced_by_one_op_adds_once")
+
+
+class DeniesTheSecondDelete(MemoryStore):
+    async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
+        return await self.load(kind, tenant, id) is not None and await super().delete(kind, tenant, id, v)
+
+
+class TestDeniesTheSecondDelete(Kit):
+    """Whoever lost the answer of a delete is told that it failed."""
+
+    driver = DeniesTheSecondDelete
+    caught_by = ("test_delete_may_be_asked_twice",)
+
+
+class ScansOneTenant(MemoryStore):
+    async def scan(self, kind: str, **rest: Any) -> list[Held]:
+        found = await super().scan(kind, **rest)
+        return [held for held in found if held.record.tenant == found[0].record.tenant]
+
+
+class TestScansOneTenant(Kit):
+    """A copy of the store would leave tenants out."""
+
+    driver = ScansOneTenant
+    caught_by = ("test_scan_shows_every_tenant_in_order",)
+
+
+class CopiesBeginAnew(MemoryStore):
+    async def insert(self, record: Record, **rest: Any) -> Swapped:
+        return await super().insert(replace(record, v=0), **rest)
+
+
+class TestCopiesBeginAnew(Kit):
+    """A copied record loses its version."""
+
+    driver = CopiesBeginAnew
+    caught_by = ("test_insert_keeps_the_version_of_a_copy",)
 
 
 class TextBodies(MemoryStore):

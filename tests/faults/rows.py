@@ -103,12 +103,12 @@ class SQLiteRows:
     def blobs(self) -> list[tuple[str, str, bytes]]:
         """Tenant, id and data of all blobs."""
         with self._database() as database:
-            return [tuple(row) for row in database.execute("SELECT tenant, id, data FROM ga_blob")]
+            return [tuple(row) for row in database.execute("SELECT tenant, digest, data FROM ga_blob")]
 
     def put_blob(self, tenant: str, id: str, data: Any) -> None:
         """Change a blob."""
         with self._database() as database:
-            database.execute("UPDATE ga_blob SET data = ? WHERE tenant = ? AND id = ?", [data, tenant, id])
+            database.execute("UPDATE ga_blob SET data = ? WHERE tenant = ? AND digest = ?", [data, tenant, id])
 
 
 ROWS: dict[str, Callable[[str], SQLiteRows]] = {"sqlite": SQLiteRows}

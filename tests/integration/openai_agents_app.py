@@ -212,7 +212,7 @@ async def waiting(store: str, ledger: Ledger, *turns: Any) -> tuple[Governor, Ru
 
 async def snapshot_of(governor: Governor, run: Run) -> bytes:
     assert run.snapshot is not None
-    return await governor.loop.bridge(governor.runs.blob(run.snapshot.blob))
+    return await governor.loop.bridge(governor.runs.blob(run.id, run.snapshot.blob))
 
 
 async def resume_with(governor: Governor, run: Run, snapshot: bytes) -> Any:

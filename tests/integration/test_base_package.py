@@ -285,7 +285,9 @@ async def test_g17_counters_are_exact_and_nobody_is_anonymous(store: str) -> Non
     stores = [open_store(store) for _ in range(4)]
     for one in stores:
         await one.open()
-    sums = await asyncio.gather(*(one.add_below("t", "per-hour", 1, 5) for one in stores for _ in range(5)))
+    sums = await asyncio.gather(
+        *(one.add_below("t", "per-hour", 1, 5, op=f"{at} {n}") for at, one in enumerate(stores) for n in range(5))
+    )
     assert sorted(total for total in sums if total is not None) == [1, 2, 3, 4, 5]
     for one in stores:
         await one.close()

@@ -107,13 +107,13 @@ async def test_counters_are_sealed_too(path: Path) -> None:
     inner = open_store("memory://")
     store = SealedStore(inner, Keys.from_file(path))
     await store.open()
-    assert await store.add_below("t", "budget of ann", 7, 10) == 7
+    assert await store.add_below("t", "budget of ann", 7, 10, op="0") == 7
     [row] = await inner.list("counter", "t")
     assert row.body != b"7" and "ann" not in row.id
-    assert await store.add_below("t", "budget of ann", 3, 10) == 10
+    assert await store.add_below("t", "budget of ann", 3, 10, op="1") == 10
     await inner.swap(type(row)(row.kind, row.tenant, row.id, row.body, v=2), op="set back")
     with pytest.raises(SealBroken):
-        await store.add_below("t", "budget of ann", 3, 10)
+        await store.add_below("t", "budget of ann", 3, 10, op="2")
 
 
 SECRET = "planted-secret-4711"

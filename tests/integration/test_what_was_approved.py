@@ -19,6 +19,7 @@ from governor_agents.core import binding, execution
 from governor_agents.core.binding import digest, envelope, holds
 from governor_agents.core.calls import Operand, freeze, sha256
 from governor_agents.core.codec import decode_run
+from governor_agents.core.ports import Blob
 from governor_agents.core.records import Call, CallState, Lease, RunState, Vote
 from governor_agents.core.verdicts import Stage
 from governor_agents.runs import to_record
@@ -57,21 +58,15 @@ async def rewrite(url: str, id: str, change: Callable[[Run], Run]) -> None:
     if (after.tenant, after.id) == (before.tenant, before.id):
         assert (await store.swap(to_record(after, record.v), op=op)).won
     else:
+        blobs = []
         for kept in (before.input, before.snapshot.blob if before.snapshot else ""):
             if kept:
-                content = await store.blob("default", kept)
+                content = await store.blob("run", "default", id, kept)
                 assert content is not None
-                await _copy_blob(store, after.tenant, kept, content)
-        assert (await store.insert(to_record(after, 0), op=op)).won
+                blobs.append(Blob(kept, content))
+        assert (await store.insert(to_record(after, 0), op=op, blobs=blobs)).won
         assert await store.delete("run", "default", id, record.v)
     await store.close()
-
-
-async def _copy_blob(store: Any, tenant: str, id: str, data: bytes) -> None:
-    from governor_agents.core.ports import Blob, Record
-
-    carrier = Record("thread", tenant, f"carrier-{id}", b"x")
-    assert (await store.insert(carrier, op=secrets.token_hex(8), blobs=(Blob(id, data),))).won
 
 
 def of_call(**changes: Any) -> Callable[[Run], Run]:

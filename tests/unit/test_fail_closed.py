@@ -401,7 +401,7 @@ async def snapshot_gone(folder: Path, broken: bool) -> tuple[str, int]:
         assert run.snapshot is not None
         database = sqlite3.connect(folder / "g.db")
         with database:
-            assert database.execute("DELETE FROM ga_blob WHERE id = ?", (run.snapshot.blob,)).rowcount == 1
+            assert database.execute("DELETE FROM ga_blob WHERE digest = ?", (run.snapshot.blob,)).rowcount == 1
         database.close()
     async with (here := Desk("openai-agents", store_at(folder))).governor:
         await Worker(here.governor).run(once=True)

@@ -133,7 +133,7 @@ async def test_stores_refuse_counts_that_not_all_could_count(unopened: Store, am
     """Beyond 2**53 a store that counts in doubles would be wrong."""
     await unopened.open()
     with pytest.raises(ValueError):
-        await unopened.add_below("t", "c", amount, limit)
+        await unopened.add_below("t", "c", amount, limit, op="a")
     await unopened.close()
 
 
@@ -150,10 +150,11 @@ async def test_stores_work_only_while_they_are_open(unopened: Store) -> None:
             unopened.delete("run", "t", "r", 1),
             unopened.due("run", "t"),
             unopened.list("run", "t"),
-            unopened.blob("t", "b"),
+            unopened.blob("run", "t", "r", "b"),
+            unopened.scan("run"),
             unopened.events("run", "t", "r"),
             unopened.wait(0),
-            unopened.add_below("t", "c", 1, 1),
+            unopened.add_below("t", "c", 1, 1, op="a"),
         ):
             with pytest.raises(StoreError, match="not open"):
                 await call

@@ -232,6 +232,26 @@ async def test_migration_keeps_what_was_there(make: Maker, monkeypatch: pytest.M
     assert await connection_of(several[2])(sqlite_file.schema_version) == newer
 
 
+async def test_migration_gives_blobs_to_their_records(make: Maker, file: Path) -> None:
+    """Content that was written when blobs had no owner goes to the records that name it; the rest is left out."""
+    with sqlite3.connect(file) as before:
+        for number in (1, 2):
+            before.executescript(MIGRATIONS[number])
+        before.execute(SQL["create_schema"])
+        before.execute(SQL["migrated"], {"version": 2, "now": 0.0})
+        for kind, id, body in (("run", "r", b"... digest1 ..."), ("run", "r2", b"..."), ("audit", "checkpoints", b"1")):
+            before.execute(
+                "INSERT INTO ga_record (kind, tenant, id, v, body, ops) VALUES (?, 't', ?, 1, ?, '')", (kind, id, body)
+            )
+        for digest in ("digest1", "page1"):
+            before.execute("INSERT INTO ga_blob VALUES ('t', ?, ?)", (digest, digest.encode()))
+    store = make()
+    await store.open()
+    assert await store.blob("run", "t", "r", "digest1") == b"digest1"
+    assert await store.blob("run", "t", "r2", "digest1") is None
+    assert await store.blob("audit", "t", "checkpoints", "page1") == b"page1"
+
+
 async def test_migration_that_fails_changes_nothing(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a migration would be worse than none."""
     store = make()
@@ -254,7 +274,7 @@ async def test_open_raced_on_a_new_file_makes_one_store(make: Maker) -> None:
     """Objects of one process that open a new file together share it."""
     several = [make() for _ in range(8)]
     await asyncio.gather(*(each.open() for each in several))
-    sums = await asyncio.gather(*(each.add_below("t", "c", 1, 100) for each in several))
+    sums = await asyncio.gather(*(each.add_below("t", "c", 1, 100, op=str(at)) for at, each in enumerate(several)))
     assert sorted(sums) == list(range(1, 9))
 
 
@@ -367,8 +387,8 @@ def test_queries_go_through_indexes(file: Path) -> None:
     sqlite_file.connect(Place.of(f"sqlite:///{file}")).close()
     connection = sqlite3.connect(file)
     values = dict.fromkeys(INDEX_FIELDS, "x") | {"kind": "run", "tenant": "t", "id": "r", "limit": 10}
-    values |= {"now": 9.0, "after_due": 1.0, "after_id": "a"}
-    queries = [(SQL[name], 0) for name in ("due", "events", "load", "blob", "counter")]
+    values |= {"digest": "d", "op": "o", "after_tenant": "t", "now": 9.0, "after_due": 1.0, "after_id": "a"}
+    queries = [(SQL[name], 0) for name in ("due", "events", "load", "scan", "blob", "blobs", "counter")]
     for size in range(len(INDEX_FIELDS) + 1):
         queries += [(list_statement(frozenset(fields)), "a") for fields in combinations(sorted(INDEX_FIELDS), size)]
     for query, after in queries:

@@ -318,9 +318,9 @@ class Governed:
         call = run.calls[-1]
         if call.state is CallState.SUCCEEDED and call.result is not None:
             data = call.result.data
-            return thaw(
-                await self.governor.loop.bridge(self.governor.runs.blob(call.result.blob)) if data is None else data
-            )
+            if data is not None:
+                return thaw(data)
+            return thaw(await self.governor.loop.bridge(self.governor.runs.blob(run.id, call.result.blob)))
         if call.state in (CallState.ANSWERED, CallState.SUCCEEDED):  # a person's, or an operator's, words
             return call.told
         raise _raised(self.name, call.state, call.told)

@@ -273,7 +273,7 @@ class Gate:
             raise CallIdReused(f"the call id {known.call_id!r} of {known.tool} came back with other content")
         if known.state is CallState.SUCCEEDED and known.result is not None:
             data = known.result.data
-            stored = await self.governor.runs.blob(known.result.blob) if data is None else data.encode()
+            stored = await self.governor.runs.blob(run.id, known.result.blob) if data is None else data.encode()
             return Ran("value", load(stored), state=known.state)
         return Ran("told", text=known.told or str(known.state), state=known.state)
 

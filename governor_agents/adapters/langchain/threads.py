@@ -336,7 +336,7 @@ class Threads:
         await sent(partial(self._governor.store.swap, changed, op=secrets.token_hex(8)))
 
     async def _remove(self, record: Record) -> None:
-        await self._governor.store.delete(record.kind, record.tenant, record.id, record.v)
+        await sent(partial(self._governor.store.delete, record.kind, record.tenant, record.id, record.v))
 
     async def copy(self, source: str, target: str) -> None:
         """Copy a thread under another id."""
