@@ -31,6 +31,7 @@ from governor_agents.core.records import (
     approval_id,
     split_approval_id,
 )
+from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
@@ -124,7 +125,7 @@ class Governor:
         return cls(PolicySet.from_files(*paths), store=store, **settings)
 
     def __repr__(self) -> str:
-        return f"Governor(tenant={self.tenant!r}, store={self.store.url!r}, agents={sorted(self.agents)})"
+        return f"Governor(tenant={self.tenant!r}, store={shown(self.store.url)!r}, agents={sorted(self.agents)})"
 
     # -- registering ------------------------------------------------------------------------------------------------
 
@@ -434,7 +435,7 @@ class Governor:
     async def _approval(self, id: str, run_id: str, n: int) -> Approval:
         run = await self.runs.find(run_id)
         if run is None:
-            raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {self.store.url})")
+            raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {shown(self.store.url)})")
         call = run.call(n) or next((call for call in await self.runs.all_calls(run) if call.n == n), None)
         if call is None or not call.stages:
             raise NotFound(f"no approval {id}: run {run.id} asks nobody under that number")

@@ -22,6 +22,7 @@ from governor_agents.core.ports import Blob, Record, Store, Swapped
 from governor_agents.core.records import Call, Change, Run
 from governor_agents.core.settling import due, pending_flag
 from governor_agents.core.telling import moved
+from governor_agents.core.urls import shown
 from governor_agents.crash import crash_point
 from governor_agents.errors import Fenced, IllegalTransition, NotFound, SnapshotError, StoreTooNew, StoreUnavailable
 
@@ -121,7 +122,7 @@ class Runs:
     async def _load(self, id: str) -> tuple[int, Run]:
         record = await self.store.load("run", self.tenant, id)
         if record is None:
-            raise NotFound(f"no run {id} (in tenant {self.tenant}, store {self.store.url})")
+            raise NotFound(f"no run {id} (in tenant {self.tenant}, store {shown(self.store.url)})")
         run = decode_run(record.body)
         self._remember(record.v, run)
         return record.v, run

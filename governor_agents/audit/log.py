@@ -26,6 +26,7 @@ from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
 from governor_agents.audit.trail import NAMED, Finding, Pin, Trail
 from governor_agents.core.codec import check_given
 from governor_agents.core.ports import Record, Store, StoredEvent
+from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError, GovernorError, NotFound, SnapshotError, StoreTooNew
 from governor_agents.keys import Keys
 
@@ -81,7 +82,7 @@ class AuditLog:
         if run:
             record = await self._store.load("run", self._tenant, run)
             if record is None:
-                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
+                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             yield record, await events_of(self._store, "run", self._tenant, run)
             return
         sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant))
@@ -145,7 +146,7 @@ class AuditLog:
         if run:
             record = await self._store.load("run", self._tenant, run)
             if record is None and ("run", run) not in pins:
-                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {self._store.url})")
+                raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             await self._look(report, "run", run, pins)
             return report
         runs = listed(self._store, "run", self._tenant)

@@ -29,6 +29,7 @@ from governor_agents.audit.reading import STREAM, head_of, streams
 from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze
 from governor_agents.core.ports import Record, Store
+from governor_agents.core.urls import shown
 from governor_agents.errors import DecisionRefused, GovernorError, IllegalTransition, NotFound, ResolutionRefused
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class Refusals:
     async def unsafe(self, lines: Sequence[str], *, by: str) -> None:
         """The store was opened although its settings are unsafe: written on return. Raises `StoreError`."""
         detail = "; ".join(lines)
-        log.warning("%s is used with unsafe=allow: %s", self._store.url.partition("?")[0], detail)
+        log.warning("%s is used with unsafe=allow: %s", shown(self._store.url.partition("?")[0]), detail)
         async with self._writing:
             left = await self._write([{"what": "store.unsafe", "by": by, "detail": _short(detail, 1000)}])
         if left:  # the day is full, or others write all the time

@@ -13,6 +13,7 @@ import typer
 from governor_agents.cli.loading import load_governors
 from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
+from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError
 from governor_agents.handlers.visible import visible
 
@@ -53,7 +54,7 @@ def worker(
 def _check(spec: str, governor: Governor, store: str | None) -> None:
     if not governor.store.shared:
         raise ConfigError(
-            f"{spec} keeps its runs in {governor.store.url}, which no other process can see; give it a file"
+            f"{spec} keeps its runs in {shown(governor.store.url)}, which no other process can see; give it a file"
         )
     if store is not None:
         from governor_agents.stores import open_store

@@ -13,6 +13,7 @@ from governor_agents.core.doubts import over_at
 from governor_agents.core.driving import no_progress
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
 from governor_agents.core.settling import HALT, UNKNOWN
+from governor_agents.core.urls import shown
 from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.visible import visible
 
@@ -28,7 +29,8 @@ class Commands:
         """``governor-agents COMMAND ID ...``; ids are quoted, whatever they hold."""
         words = ["governor-agents", command]
         if self.store:
-            words += ["--store", shell_word(self.store)]
+            opens = shown(self.store) == self.store  # else it holds a password, which no terminal is to show
+            words += ["--store", shell_word(self.store) if opens else '"$GOVERNOR_STORE"']
         if self.tenant != "default":
             words += ["--tenant", shell_word(self.tenant)]
         words += rest

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from governor_agents.audit.gather import EVENTS, EVERY
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
+from governor_agents.core.urls import shown
 from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.governor import Governor
+from governor_agents.worker.absence import Absence
 from governor_agents.worker.steps import drive, mine, tend
 
 log = logging.getLogger("governor_agents.worker")
@@ -55,7 +57,7 @@ class Worker:
         self._busy: dict[Key, asyncio.Task[bool]] = {}
         self._put_off: dict[Key, tuple[int, float]] = {}
         self._complained: dict[str, float] = {}
-        self._away: dict[Governor, float] = {}
+        self._absences = {governor: Absence(shown(governor.store.url)) for governor in governors}
         self._said: set[str] = set()
         self._checkpoint_every = checkpoint_every
         self._checkpoint_events = checkpoint_events
@@ -65,13 +67,13 @@ class Worker:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
 
         When stopped, runs in hand are driven to their rest for ``drain`` seconds, then given back. A store that cannot
-        be opened is waited for; with ``once`` that raises `StoreUnavailable`.
+        be opened, or goes away, is waited for; with ``once`` one that cannot be opened raises `StoreError`.
         """
         stop = stop or asyncio.Event()
         done = 0
         self._put_off.clear()
-        for governor in self._governors:
-            await self._open(governor, once, stop)
+        for governor in self._governors if once else ():
+            await governor.open()
         while not stop.is_set():
             seen = [governor.watch.version for governor in self._governors]
             started = [task for governor in self._governors for task in await self._look(governor)]
@@ -85,19 +87,25 @@ class Worker:
         await self._finish()
         await asyncio.gather(*self._gathering.values())
         for governor in self._governors:
-            await self._checkpoint(governor, 0.0)
+            if not self._is_away(governor):
+                await self._checkpoint(governor, 0.0)
         return done
 
     async def _look(self, governor: Governor) -> list[asyncio.Task[bool]]:
-        """Start a task for each run that is due and not in hand."""
+        """Start a task for each run that is due and not in hand. The store is opened first, when it is not yet."""
         started: list[asyncio.Task[bool]] = []
         after: tuple[float, str] | None = None
+        due: set[Key] = set()
         while not self._is_away(governor):
             try:
+                await governor.open()
                 page = await governor.loop.bridge(governor.runs.due(PAGE, after))
             except StoreError as error:
                 self._store_fails(governor, error)
                 break
+            due.update((record.tenant, record.id) for record, _ in page)
+            if len(page) < PAGE:  # that is all of it: before the works begin, which may meet new trouble
+                self._absences[governor].answers(due, asyncio.get_running_loop().time())
             for record, run in page:
                 task = self._take(governor, record, run)
                 if task is not None:
@@ -153,36 +161,26 @@ class Worker:
             else:
                 self._say_unknown(governor, tended)
         except StoreUnavailable as error:
-            self._store_fails(governor, error)
-            did, wait = False, 2 * AGAIN  # longer than the store is left alone: should it be this run, others go first
+            self._store_fails(governor, error, key)
+            did, wait = False, 2 * AGAIN  # longer than the store is first left alone: should it be this run, others go
         except Exception as error:  # one run's trouble is its own: the others go on
             self._complain(f"run {run.id}", error)
+            self._absences[governor].done(key)
             did, wait = False, AGAIN
+        else:
+            self._absences[governor].done(key)
         if did:
             self._put_off.pop(key, None)
         else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
             self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
         return did
 
-    async def _open(self, governor: Governor, once: bool, stop: asyncio.Event) -> None:
-        """Open a store, or wait for it: a disk that is mounted late or full, a file that is to be restored."""
-        while not stop.is_set():
-            try:
-                return await governor.open()
-            except StoreUnavailable as error:
-                if once:
-                    raise
-                self._store_fails(governor, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), AGAIN)
-
-    def _store_fails(self, governor: Governor, error: StoreError) -> None:
-        """The store's trouble is not one run's: say it once, and leave the store alone for a moment."""
-        self._complain(f"the store {governor.store.url}", error)
-        self._away[governor] = asyncio.get_running_loop().time() + AGAIN
+    def _store_fails(self, governor: Governor, error: StoreError, work: Key | None = None) -> None:
+        """The store's trouble is not one run's: it is said once, and the store left alone for a while."""
+        self._absences[governor].fails(error, asyncio.get_running_loop().time(), work)
 
     def _is_away(self, governor: Governor) -> bool:
-        return asyncio.get_running_loop().time() < self._away.get(governor, 0.0)
+        return self._absences[governor].lasts(asyncio.get_running_loop().time())
 
     def _say_unknown(self, governor: Governor, run: Run) -> None:
         """Say once of a run that waits for another worker: one that knows its agent, one of its environment."""

@@ -1,4 +1,4 @@
-"""The disk fails under a worker: it stays alive, says so once a minute, goes on when that is mended, and drops nothing."""
+"""The disk fails under a worker: it stays alive, says so once, goes on when that is mended, and drops nothing."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ import pytest
 from governor_agents import Decision, Governor, PolicySet, Run, Worker
 from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import StoreError, StoreUnavailable
+from governor_agents.worker.absence import Absence
 
 ANN = "local:ann"
 LOOKS = 3
@@ -55,8 +56,8 @@ class Watched(Worker):
         super().__init__(governor)
         self._met, self._meets = 0, asyncio.Event()
 
-    def _store_fails(self, governor: Governor, error: StoreError) -> None:
-        super()._store_fails(governor, error)
+    def _store_fails(self, governor: Governor, error: StoreError, *work: Any) -> None:
+        super()._store_fails(governor, error, *work)
         self._met += 1
         self._meets.set()
 
@@ -126,13 +127,13 @@ async def test_a_worker_that_says_it_in_a_loop_would_be_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control of these tests: without its memory the worker complains at every look."""
-    complain = Worker._complain
+    fails = Absence.fails
 
-    def forgetful(self: Worker, what: str, error: Exception) -> None:
-        self._complained.clear()
-        complain(self, what, error)
+    def forgetful(self: Absence, *rest: Any) -> None:
+        self._kind = None
+        fails(self, *rest)
 
-    monkeypatch.setattr(Worker, "_complain", forgetful)
+    monkeypatch.setattr(Absence, "fails", forgetful)
     folder = tmp_path / "data"
     folder.mkdir()
     shop = Shop(folder / "store.db")

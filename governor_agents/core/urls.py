@@ -1,0 +1,31 @@
+"""What of a store's URL may be seen: it may hold a password, and what is shown ends in logs, errors and terminals."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SECRET: Final = re.compile(r"pass|pwd|secret|token|key|auth|cred|user", re.IGNORECASE)
+"""Names of options whose values are not shown."""
+
+
+def shown(url: str) -> str:
+    """The URL for people to read, with ``***`` for user, password and each option that sounds like either.
+
+    ``rediss://me:secret@host:6380/0?namespace=a`` is shown as ``rediss://***@host:6380/0?namespace=a``.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:  # not a URL at all, so nobody knows where in it a password stands
+        return "***"
+    place, question, options = rest.partition("?")
+    if not place.startswith("/"):  # a path may hold what it likes
+        if "@" in options and "@" not in place:  # a password with a question mark in it, or an option with an at sign
+            return f"{scheme}://***"
+        _, at, host = place.rpartition("@")
+        place = f"***@{host}" if at else place
+    return f"{scheme}://{place}{question}{'&'.join(map(_option, options.split('&')))}"
+
+
+def _option(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}=***" if equals and _SECRET.search(name) else option

@@ -1,0 +1,59 @@
+"""A store's URL as people see it: never with what opens it."""
+
+import pytest
+
+from governor_agents.core.urls import shown
+from governor_agents.handlers.words import Commands
+
+SECRET = "pl4nted"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{SECRET}@host:6379/0",
+        f"rediss://me:{SECRET}@host",
+        f"redis://{SECRET}@host",
+        f"redis://me:a@b{SECRET}/c@host/0",
+        f"redis://me:a?{SECRET}@host/0",
+        f"redis://me:a?x=y&{SECRET}@host/0",
+        f"redis://me:a#{SECRET}@host/0",
+        f"redis+cluster://me:{SECRET}@a:1,b:2",
+        f"redis://host/0?password={SECRET}",
+        f"unix:///run/redis.sock?db=0&PassWord={SECRET}",
+        f"unix://me:{SECRET}@/run/redis.sock",
+        f"mongodb://me:{SECRET}@a:1,b:2/db?replicaSet=r",
+        f"mongodb+srv://{SECRET}:x@host/db",
+        f"mongodb://host/db?tlsCertificateKeyFilePassword={SECRET}",
+        f"mongodb://host/db?authMechanismProperties=AWS_SESSION_TOKEN:{SECRET}",
+        f"me:{SECRET}@host",
+    ],
+)
+def test_what_opens_a_store_is_not_shown(url: str) -> None:
+    """Wherever it stands; nor in commands to be pasted, which then take the URL from the environment."""
+    assert SECRET not in shown(url)
+    line = Commands(url).line("inbox list")
+    assert SECRET not in line and line.startswith('governor-agents inbox list --store "$GOVERNOR_STORE"')
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///governor.db",
+        "sqlite:////home/a@b/governor.db?synchronous=full&unsafe=allow",
+        "redis://host:6379/0?namespace=a",
+        "redis+cluster://a:1,b:2?min_replicas=1",
+        "mongodb://a:1,b:2/db?replicaSet=r&collection=ga",
+        "memory://",
+    ],
+)
+def test_what_hides_nothing_is_shown_whole(url: str) -> None:
+    """Then it can be pasted."""
+    assert shown(url) == url
+    assert "$GOVERNOR_STORE" not in Commands(url).line("inbox list")
+
+
+def test_what_is_left_tells_which_store_it_is() -> None:
+    """Host, path and harmless options stay."""
+    url = f"rediss://me:{SECRET}@host:6380/0?namespace=a&username=u"
+    assert shown(url) == "rediss://***@host:6380/0?namespace=a&username=***"
