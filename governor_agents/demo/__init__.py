@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from governor_agents.core.urls import shown
 from governor_agents.demo import shop
 from governor_agents.errors import ConfigError, GovernorError, MissingExtra
 from governor_agents.stores import open_store
@@ -36,7 +37,7 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
     if decide not in CHOICES:
         raise ConfigError(f"unknown decision {decide!r}; choose one of {', '.join(CHOICES)}")
     if store is not None and not open_store(store).shared:
-        raise ConfigError(f"{store} cannot be shared by the demo's three processes; use sqlite:///PATH")
+        raise ConfigError(f"{shown(store)} cannot be shared by the demo's three processes; use sqlite:///PATH")
     by_itself = decide == "ask" and not sys.stdin.isatty()
     say = Say(quiet=json)
     if by_itself:
@@ -49,7 +50,7 @@ def main(*, framework: str = "all", decide: str = "ask", store: str | None = Non
         for name in names:
             results.append(_one(name, how, url, folder, say))
     except KeyboardInterrupt:
-        say.line(f"\nStopped; nothing more was decided. What waits is in {url}")
+        say.line(f"\nStopped; nothing more was decided. What waits is in {shown(url)}")
         raise
     finally:
         say.next_steps(url, [result["run"] for result in results])
@@ -128,7 +129,8 @@ def _command(url: str) -> str:
     """The command line as it can be called from here, on the demo's store."""
     beside = Path(sys.executable).with_name("governor-agents")
     name = "governor-agents" if shutil.which("governor-agents") or not beside.exists() else str(beside)
-    return f"{name} --store {url}"
+    store = url if shown(url) == url else '"$GOVERNOR_STORE"'
+    return f"{name} --store {store}"
 
 
 def _phase(
@@ -136,11 +138,12 @@ def _phase(
 ) -> dict[str, Any]:
     """Run one phase in a process of its own and read what it saw."""
     report = folder / f"{framework}-{phase}.json"
-    command = [sys.executable, "-m", "governor_agents.demo", phase, "--framework", framework, "--store", url]
+    command = [sys.executable, "-m", "governor_agents.demo", phase, "--framework", framework]
     command += ["--run", run, "--decide", how, "--report", str(report)]
     asking = phase == "decide" and how == "ask"
     done = subprocess.run(
         command,
+        env={**os.environ, "GOVERNOR_STORE": url},  # not among the arguments, which everybody on the machine can read
         stdin=None if asking else subprocess.DEVNULL,
         stdout=None if asking else subprocess.PIPE,
         stderr=None if asking else subprocess.PIPE,  # a prompt may go there
@@ -150,7 +153,7 @@ def _phase(
     )
     if done.returncode != 0:
         last = (done.stderr or "").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise GovernorError(f"the demo's {phase} process failed: {last[0]}")
+        raise GovernorError(last[0] if done.returncode == 2 else f"the demo's {phase} process failed: {last[0]}")
     found: dict[str, Any] = jsonlib.loads(report.read_text(encoding="utf-8"))
     return found
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from governor_agents.core.records import Decision
 from governor_agents.demo import shop
+from governor_agents.errors import StoreError
 from governor_agents.governor import Governor
 from governor_agents.policies import PolicySet
+from governor_agents.stores import default_url
 from governor_agents.worker import Worker
 
 AGENT = "support"
@@ -86,12 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="governor_agents.demo")
     parser.add_argument("phase", choices=PHASES)
     parser.add_argument("--framework", required=True)
-    parser.add_argument("--store", required=True)
+    parser.add_argument("--store", default=default_url())
     parser.add_argument("--run", default="")
     parser.add_argument("--decide", default="approve")
     parser.add_argument("--report", required=True, type=Path)
     given = parser.parse_args(arguments)
-    found = asyncio.run(PHASES[given.phase](given.framework, given.store, given.run, given.decide))
+    try:
+        found = asyncio.run(PHASES[given.phase](given.framework, given.store, given.run, given.decide))
+    except StoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     given.report.write_text(json.dumps({**found, "pid": os.getpid()}), encoding="utf-8")
     return 0
 

@@ -32,6 +32,7 @@ from typing import Any, Final
 from governor_agents.core.codec import SEALED, refused
 from governor_agents.core.halting import ALL_TENANTS
 from governor_agents.core.ports import KINDS, Blob, Held, Record, Store, StoredEvent, Swapped
+from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError, SealBroken
 from governor_agents.keys import Keys
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
@@ -54,7 +55,7 @@ async def refuse_sealed(store: Store) -> None:
     """Raise `ConfigError` when an open store holds sealed records, for those who have no keys."""
     if await store.load(*MARK) is not None:
         raise ConfigError(
-            f"{store.url}: what it holds is sealed, and no keys are set; GOVERNOR_KEYS names the key file"
+            f"{shown(store.url)}: what it holds is sealed, and no keys are set; GOVERNOR_KEYS names the key file"
         )
 
 
@@ -77,11 +78,12 @@ class SealedStore:
             if await self._in_clear():
                 await self._store.close()
                 raise ConfigError(
-                    f"{self.url}: holds records in clear, and keys are set; name an empty store, or unset GOVERNOR_KEYS"
+                    f"{shown(self.url)}: holds records in clear, and keys are set; "
+                    "name an empty store, or unset GOVERNOR_KEYS"
                 )
             found = (await self._store.insert(Record(*MARK, body=mine.encode()), op=mine)).current
         if found is not None and found.body != mine.encode():
-            raise SealBroken(f"{self.url}: it is sealed under other keys than those that are set")
+            raise SealBroken(f"{shown(self.url)}: it is sealed under other keys than those that are set")
 
     async def _in_clear(self) -> bool:
         """True when the store holds a record that nobody sealed. Asked only where no record says that it is sealed."""

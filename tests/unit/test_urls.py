@@ -1,7 +1,11 @@
 """A store's URL as people see it: never with what opens it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import governor_agents
 from governor_agents.core.urls import shown
 from governor_agents.handlers.words import Commands
 
@@ -40,7 +44,7 @@ def test_what_opens_a_store_is_not_shown(url: str) -> None:
     "url",
     [
         "sqlite:///governor.db",
-        "sqlite:////home/a@b/governor.db?synchronous=full&unsafe=allow",
+        "sqlite:////data/a@b/governor.db?synchronous=full&unsafe=allow",
         "redis://host:6379/0?namespace=a",
         "redis+cluster://a:1,b:2?min_replicas=1",
         "mongodb://a:1,b:2/db?replicaSet=r&collection=ga",
@@ -57,3 +61,12 @@ def test_what_is_left_tells_which_store_it_is() -> None:
     """Host, path and harmless options stay."""
     url = f"rediss://me:{SECRET}@host:6380/0?namespace=a&username=u"
     assert shown(url) == "rediss://***@host:6380/0?namespace=a&username=***"
+
+
+def test_no_text_shows_a_url_as_it_is() -> None:
+    """Wherever the package puts a store's URL into a text, it goes through `shown`; stores of files hold no password."""
+    room = Path(governor_agents.__file__).parent
+    bare = re.compile(r"\{[\w.]*\burl(!r)?\}")
+    found = [str(path.relative_to(room)) for path in room.rglob("*.py") if bare.search(path.read_text("utf-8"))]
+    assert {name for name in found if "sqlite" not in name and "memory" not in name} == set()
+    assert found, "the control: the pattern finds those of files"
