@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from governor_agents.stores import BUILT_IN
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "governor_agents"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -187,3 +189,43 @@ def test_core_reads_no_clock_and_no_file(path: Path) -> None:
     """Time, bytes and randomness come into the core as arguments; import-linter holds the modules, this the calls."""
     suspect = [(name, line) for name, line in calls(parse(path)) if name == "open" or name.split(".")[-1] in CLOCKS]
     assert suspect == []
+
+
+def chosen_by_kind(tree: ast.AST) -> Iterator[int]:
+    """The lines where code outside of `stores` asks what kind of store it has: by scheme, or by a driver's module."""
+    schemes = {f"{scheme}{end}" for scheme in BUILT_IN for end in ("", ":", "://")}
+    drivers = {target.partition(":")[0] for target in BUILT_IN.values()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in schemes:
+            yield node.lineno
+        named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(name.startswith(driver) for name in named for driver in drivers):
+            yield getattr(node, "lineno", 0)
+
+
+def test_only_stores_know_what_kind_of_store_it_is() -> None:
+    """A new driver is one place and one entry point: nothing else names a scheme or imports a driver."""
+    elsewhere = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] not in ("stores", "testing")]
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in elsewhere
+        for line in chosen_by_kind(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'if url.partition("://")[0] == "sqlite": pass',
+        'match scheme:\n    case "memory": pass',
+        'url.startswith("sqlite:")',
+        'kinds = {"sqlite": 1}',
+        "from governor_agents.stores.sqlite import SQLiteStore",
+        "import governor_agents.stores.memory",
+    ],
+)
+def test_what_asks_for_the_kind_of_store_is_found(code: str) -> None:
+    """The control of the rule above."""
+    assert list(chosen_by_kind(ast.parse(code)))
