@@ -51,6 +51,7 @@ from governor_agents.probes import Probe
 from governor_agents.resolving import Resolving
 from governor_agents.runs import Runs
 from governor_agents.stores import default_url, open_store
+from governor_agents.stores.packed import PackedStore
 from governor_agents.stores.sealed import SealedStore, refuse_sealed
 from governor_agents.streaming import Streamed
 from governor_agents.sync import twin
@@ -90,10 +91,11 @@ class Governor:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
         self.tenant = tenant
         self.env = env
-        self.store: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
-        self.keys: Keys | None = self.store.keys if isinstance(self.store, SealedStore) else chosen(keys)
-        if self.keys is not None and not isinstance(self.store, SealedStore):
-            self.store = SealedStore(self.store, self.keys, tenant=tenant)
+        kept: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
+        self.keys: Keys | None = kept.keys if isinstance(kept, SealedStore) else chosen(keys)
+        if self.keys is not None and not isinstance(kept, SealedStore):
+            kept = SealedStore(kept, self.keys, tenant=tenant)
+        self.store: Store = PackedStore(kept)
         self.loop = Background("governor-agents")
         self.caller_loop = Background("governor-agents-sync")
         self.runs = Runs(self.store, tenant, None if self.keys is None else self.keys.audit)

@@ -6,6 +6,7 @@ import pytest
 
 from governor_agents.keys import Keys
 from governor_agents.stores import open_store
+from governor_agents.stores.packed import PackedStore
 from governor_agents.stores.sealed import SealedStore
 from governor_agents.testing import ClockedStoreConformance, SharedStoreConformance, StoreConformance
 from governor_agents.testing.stores import NewStore
@@ -25,6 +26,14 @@ class TestSQLite(SharedStoreConformance, ClockedStoreConformance):
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> NewStore:
         return lambda **options: open_store(f"sqlite:///{tmp_path}/store.db", **options)
+
+
+class TestPackedMemory(StoreConformance, ClockedStoreConformance):
+    """Packing around the memory store."""
+
+    @pytest.fixture
+    def new_store(self) -> NewStore:
+        return lambda **options: PackedStore(open_store("memory://", **options))
 
 
 @pytest.fixture

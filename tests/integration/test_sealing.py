@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from governor_agents import Decision, Governor, Worker
+from governor_agents.core.ports import Store
 from governor_agents.errors import ConfigError, KeyFileError, SealBroken
 from governor_agents.keys import Keys
 from governor_agents.stores import open_store
 from governor_agents.stores.memory import MemoryStore
+from governor_agents.stores.packed import PackedStore
 from governor_agents.stores.sealed import SealedStore
 from tests.integration import langchain_app, openai_agents_app
 
@@ -24,17 +26,23 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
+def beneath(governor: Governor) -> Store:
+    """What a governor packs into."""
+    assert isinstance(governor.store, PackedStore)
+    return governor.store._store
+
+
 def test_keys_come_from_the_argument_the_environment_or_the_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an object, as a path, by name of the environment, or with a store that is sealed already."""
     keys = Keys.from_file(path)
     assert Governor(store=MemoryStore()).keys is None
     assert Governor(store=MemoryStore(), keys=keys).keys is keys
     store = SealedStore(MemoryStore(), keys)
-    assert Governor(store=store).store is store and Governor(store=store).keys is keys
+    assert beneath(Governor(store=store)) is store and Governor(store=store).keys is keys
     monkeypatch.setenv("GOVERNOR_KEYS", str(path))
     for governor in (Governor(store="memory://"), Governor(store=MemoryStore()), Governor([], keys=str(path))):
         assert governor.keys is not None and governor.keys.sealing == keys.sealing
-        assert isinstance(governor.store, SealedStore)
+        assert isinstance(beneath(governor), SealedStore)
     monkeypatch.setenv("GOVERNOR_KEYS", str(path) + ".none")
     with pytest.raises(KeyFileError, match="keys rotate"):
         Governor(store="memory://")
