@@ -49,7 +49,7 @@ format: .venv/.test ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.bench ## run the benchmarks: ARGS="--benchmark-json=bench.json"
+bench: .venv/.bench ## run the benchmarks: ARGS="--stores sqlite,redis --sizes 10000,100000 --effort 0.2"
 	@$(BIN)/python -m pytest benchmarks -s --timeout=0 $(ARGS)
 
 clean: ## remove the environments, builds and caches (stores such as governor.db stay)

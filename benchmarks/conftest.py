@@ -9,8 +9,10 @@ from rich.console import Console
 
 from benchmarks.measure import file_system, real_directory
 from benchmarks.report import Report
+from benchmarks.stores import STORES
 
-for name in [name for name in os.environ if name.startswith("GOVERNOR_")]:
+OURS = ("GOVERNOR_TEST_",)  # servers of one's own
+for name in [name for name in os.environ if name.startswith("GOVERNOR_") and not name.startswith(OURS)]:
     del os.environ[name]
 # Nothing is traced anywhere, whatever keys the environment holds.
 os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_AGENTS_DISABLE_TRACING="1")
@@ -27,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--effort", type=float, default=1.0, help="scales the number of rounds; 0.2 is for trying things out"
     )
+    group.addoption("--stores", default=",".join(STORES), help=f"which stores are compared, of {', '.join(STORES)}")
+    group.addoption(
+        "--sizes", default="10000,100000,1000000", help="how many suspended runs a store holds, from few to many"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store" in metafunc.fixturenames:
+        metafunc.parametrize("store", metafunc.config.getoption("stores").split(","))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,6 +53,16 @@ def report(pytestconfig: pytest.Config) -> Report:
 @pytest.fixture(scope="session")
 def effort(pytestconfig: pytest.Config) -> float:
     return float(pytestconfig.getoption("effort"))
+
+
+@pytest.fixture(scope="session")
+def stores(pytestconfig: pytest.Config) -> list[str]:
+    return str(pytestconfig.getoption("stores")).split(",")
+
+
+@pytest.fixture(scope="session")
+def sizes(pytestconfig: pytest.Config) -> tuple[int, ...]:
+    return tuple(int(size) for size in pytestconfig.getoption("sizes").split(","))
 
 
 @pytest.fixture(scope="session")
