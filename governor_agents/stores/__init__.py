@@ -18,10 +18,20 @@ from governor_agents.errors import ConfigError, MissingExtra
 __all__ = ["default_url", "nothing_there", "open_store"]
 
 GROUP = "governor_agents.stores"
+REDIS = "governor_agents.stores.redis:RedisStore"
 BUILT_IN = {
     "memory": "governor_agents.stores.memory:MemoryStore",
+    "redis": REDIS,
+    "redis+cluster": REDIS,
+    "redis+sentinel": REDIS,
+    "rediss": REDIS,
+    "rediss+cluster": REDIS,
+    "rediss+sentinel": REDIS,
     "sqlite": "governor_agents.stores.sqlite:SQLiteStore",
+    "unix": REDIS,
 }
+EXTRAS = {scheme: "redis" for scheme, driver in BUILT_IN.items() if driver == REDIS}
+"""The extra that brings a scheme's library, where it is not called as the scheme is."""
 
 
 def default_url() -> str:
@@ -82,5 +92,6 @@ def _load(scheme: str, target: str | EntryPoint) -> Any:
         if missing.partition(".")[0] == "governor_agents":
             raise
         raise MissingExtra(
-            f"{scheme}:// stores need {missing}, which is not installed: pip install 'governor-agents[{scheme}]'"
+            f"{scheme}:// stores need {missing}, which is not installed: "
+            f"pip install 'governor-agents[{EXTRAS.get(scheme, scheme)}]'"
         ) from error

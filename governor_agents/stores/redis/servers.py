@@ -1,0 +1,295 @@
+"""Which server a partition is on: one alone, the master that Sentinels name, or a node of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, TryAgainError
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as TimedOut
+
+from governor_agents.errors import StoreUnavailable
+from governor_agents.stores.redis.place import Address, Place
+from governor_agents.stores.redis.wire import Command, Connect, Node, Reply, Session, connector
+
+_TURNS: Final = 6
+"""How often a command follows a cluster that moves, before it is given up."""
+
+_PAUSE: Final = 0.05
+"""Seconds before a cluster is asked again that is not ready; doubled each time."""
+
+
+class Where(Protocol):
+    """Knows the servers, and finds them again when they have moved."""
+
+    async def node(self, slot: int) -> Node:
+        """The server of a slot."""
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """All servers that are written to."""
+        ...
+
+    def forget(self) -> None:
+        """What was known may be wrong now."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Alone:
+    """One server."""
+
+    def __init__(self, place: Place) -> None:
+        address = place.addresses[0] if place.addresses else None
+        self._node = Node(connector(place, address), place.connections, address)
+
+    async def node(self, slot: int) -> Node:
+        """The server."""
+        return self._node
+
+    async def nodes(self) -> list[Node]:
+        """The server."""
+        return [self._node]
+
+    def forget(self) -> None:
+        """There is no other."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._node.close()
+
+
+class Sentinels:
+    """The master that Sentinels name."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._node: Node | None = None
+        self._stale = True
+        self._gate = asyncio.Lock()
+
+    async def node(self, slot: int) -> Node:
+        """The master."""
+        async with self._gate:
+            if self._node is None or self._stale:
+                await self._find()
+            assert self._node is not None  # noqa: S101
+            return self._node
+
+    async def nodes(self) -> list[Node]:
+        """The master."""
+        return [await self.node(0)]
+
+    def forget(self) -> None:
+        """Ask the Sentinels again."""
+        self._stale = True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._node is not None:
+            await self._node.close()
+
+    async def _find(self) -> None:
+        address = await self._asked()
+        if self._node is None or self._node.address != address:
+            if self._node is not None:
+                await self._node.close()
+            self._node = Node(connector(self._place, address), self._place.connections, address)
+        (role,) = await self._node.ask([("ROLE",)])
+        if not isinstance(role, Exception) and role[0] not in (b"master", "master"):
+            raise ReadOnlyError("the Sentinels name a master that is none yet")
+        self._stale = False
+
+    async def _asked(self) -> Address:
+        place, unknown = self._place, False
+        mine = {"username": place.sentinel_username or None, "password": place.sentinel_password or None, "db": 0}
+        for sentinel in place.addresses:
+            node = Node(connector(place, sentinel, **mine), 1)
+            try:
+                (said,) = await node.ask([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", place.master)])
+            except (NotConnected, TimedOut, OSError):
+                continue
+            finally:
+                await node.close()
+            if isinstance(said, Exception):
+                raise said
+            if said is not None:
+                return _text(said[0]), int(said[1])
+            unknown = True
+        if unknown:
+            raise StoreUnavailable(f"{place.shown}: the Sentinels know no master called {place.master}")
+        raise NotConnected("no Sentinel answers")
+
+
+class Cluster:
+    """The nodes of a cluster, by slot."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._nodes: dict[Address, Node] = {}
+        self._slots: list[tuple[int, int, Address]] = []
+        self._gate = asyncio.Lock()
+
+    async def node(self, slot: int) -> Node:
+        """The node that has a slot. Raises `ClusterDownError` when none has."""
+        for first, last, address in await self._map():
+            if first <= slot <= last:
+                return self.at(address)
+        self.forget()
+        raise ClusterDownError(f"no node has slot {slot}")
+
+    async def nodes(self) -> list[Node]:
+        """All nodes that have slots."""
+        return [self.at(address) for address in dict.fromkeys(address for _, _, address in await self._map())]
+
+    def at(self, address: Address) -> Node:
+        """The node at an address."""
+        if address not in self._nodes:
+            self._nodes[address] = Node(connector(self._place, address), self._place.connections, address)
+        return self._nodes[address]
+
+    def forget(self) -> None:
+        """Ask for the slots again."""
+        self._slots = []
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for node in self._nodes.values():
+            await node.close()
+
+    async def _map(self) -> list[tuple[int, int, Address]]:
+        async with self._gate:
+            if not self._slots:
+                self._slots = await self._asked()
+            return self._slots
+
+    async def _asked(self) -> list[tuple[int, int, Address]]:
+        trouble: Exception = NotConnected("no node of the cluster answers")
+        for address in dict.fromkeys([*self._nodes, *self._place.addresses]):
+            try:
+                (said,) = await self.at(address).ask([("CLUSTER", "SLOTS")])
+            except (NotConnected, TimedOut, OSError) as error:
+                trouble = error
+                continue
+            if isinstance(said, Exception):
+                raise said
+            return [(int(row[0]), int(row[1]), (_text(row[2][0]) or address[0], int(row[2][1]))) for row in said]
+        raise trouble
+
+
+def _text(said: Any) -> str:
+    return said.decode() if isinstance(said, bytes) else str(said or "")
+
+
+class Servers:
+    """Asks whichever server has a partition, and follows it when it moves."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        forms: dict[str, Callable[[Place], Where]] = {"sentinel": Sentinels, "cluster": Cluster}
+        self._where = forms.get(place.form, Alone)(place)
+
+    def slot(self, partition: int) -> int:
+        """The slot that a partition's hash tag falls into."""
+        slot: int = key_slot(f"{{{self.place.namespace}:{partition}}}".encode())
+        return slot
+
+    async def ask(self, partition: int, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands to the server of a partition. Raises what connections raise, `StoreUnavailable`."""
+        pause = _PAUSE
+        for turn in range(_TURNS):
+            replies = await self._ask_once(partition, commands)
+            moved = next((each for each in replies if isinstance(each, _MOVES)), None)
+            if isinstance(moved, AskError) and isinstance(self._where, Cluster):
+                asking = [each for command in commands for each in (("ASKING",), command)]
+                replies = (await self._where.at((moved.host, moved.port)).ask(asking))[1::2]
+                moved = next((each for each in replies if isinstance(each, _MOVES)), None)
+            if moved is None or turn == _TURNS - 1:
+                return replies
+            self._where.forget()
+            if not isinstance(moved, MovedError) or turn:
+                await asyncio.sleep(pause)
+                pause *= 2
+        raise AssertionError("a loop of at least one turn")
+
+    async def _ask_once(self, partition: int, commands: Sequence[Command]) -> list[Reply]:
+        try:
+            node = await self._where.node(self.slot(partition))
+            replies = await node.ask(commands)
+        except (NotConnected, TimedOut, OSError):
+            self._where.forget()
+            raise
+        if any(isinstance(each, ReadOnlyError) or "READONLY" in str(each) for each in _errors(replies)):
+            self._where.forget()
+            await node.drop()  # a name may stand for another server by now
+        return replies
+
+    async def ask_each(self, asked: Sequence[tuple[int, Command]]) -> list[Reply]:
+        """Send each command to the server of its partition, those of one server together."""
+        together: dict[Node, list[int]] = {}
+        for at, (partition, _) in enumerate(asked):
+            together.setdefault(await self._node(partition), []).append(at)
+        replies: list[Reply] = [None] * len(asked)
+
+        async def one(node: Node, places: list[int]) -> None:
+            given = await self._from(node, [asked[at][1] for at in places])
+            for at, reply in zip(places, given, strict=True):
+                replies[at] = reply
+
+        await asyncio.gather(*(one(node, places) for node, places in together.items()))
+        for at, reply in enumerate(replies):
+            if isinstance(reply, _MOVES):
+                (replies[at],) = await self.ask(asked[at][0], [asked[at][1]])
+        return replies
+
+    async def _node(self, partition: int) -> Node:
+        try:
+            return await self._where.node(self.slot(partition))
+        except (NotConnected, TimedOut, OSError):
+            self._where.forget()
+            raise
+
+    async def _from(self, node: Node, commands: Sequence[Command]) -> list[Reply]:
+        try:
+            return await node.ask(commands)
+        except (NotConnected, TimedOut, OSError):
+            self._where.forget()
+            raise
+
+    @asynccontextmanager
+    async def session(self, partition: int) -> AsyncIterator[Session]:
+        """One connection to the server of a partition, to oneself."""
+        try:
+            node = await self._where.node(self.slot(partition))
+            async with node.session() as (session, _):
+                yield session
+        except (NotConnected, TimedOut, OSError, MovedError, AskError):
+            self._where.forget()
+            raise
+
+    async def every(self) -> list[Node]:
+        """All servers that are written to."""
+        return await self._where.nodes()
+
+    async def listener(self) -> Connect:
+        """What makes a connection for listening. A cluster tells all of its nodes, so any one will do."""
+        node = (await self._where.nodes())[0]
+        return connector(self.place, node.address, protocol=2)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._where.close()
+
+
+_MOVES: Final = (MovedError, AskError, TryAgainError, ClusterDownError)
+
+
+def _errors(replies: Sequence[Reply]) -> list[Exception]:
+    return [each for each in replies if isinstance(each, Exception)]
