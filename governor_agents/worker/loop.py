@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Sequence
+from typing import Any
 
 from governor_agents.audit.gather import EVENTS, EVERY
 from governor_agents.core.ports import Record
@@ -18,6 +20,7 @@ from governor_agents.core.urls import shown
 from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.absence import Absence
+from governor_agents.worker.hands import Hands, Key
 from governor_agents.worker.steps import drive, mine, tend
 
 log = logging.getLogger("governor_agents.worker")
@@ -33,7 +36,8 @@ AGAIN = 2.0
 PUT_OFF = 30.0
 """Seconds until a run is looked at again that nothing could be done for, unless somebody changes it before."""
 
-Key = tuple[str, str]
+BUSY = 0.2
+"""Seconds between two looks when all hands are full, unless one is free before: time and people do not need more."""
 
 
 class Worker:
@@ -52,7 +56,7 @@ class Worker:
         checkpoint_events: int = EVENTS,
     ) -> None:
         self._governors: Sequence[Governor] = governors
-        self._free = asyncio.Semaphore(concurrency)
+        self._hands = Hands(concurrency)
         self._drain = drain
         self._busy: dict[Key, asyncio.Task[bool]] = {}
         self._put_off: dict[Key, tuple[int, float]] = {}
@@ -76,7 +80,8 @@ class Worker:
             await governor.open()
         while not stop.is_set():
             seen = [governor.watch.version for governor in self._governors]
-            started = [task for governor in self._governors for task in await self._look(governor)]
+            self._hands.look()
+            started = [task for governor in self._governors for task in await self._look(governor, once)]
             self._gather()
             if once:
                 if not started:
@@ -91,8 +96,11 @@ class Worker:
                 await self._checkpoint(governor, 0.0)
         return done
 
-    async def _look(self, governor: Governor) -> list[asyncio.Task[bool]]:
-        """Start a task for each run that is due and not in hand. The store is opened first, when it is not yet."""
+    async def _look(self, governor: Governor, once: bool) -> list[asyncio.Task[bool]]:
+        """Start a task for each run that is due and not in hand. The store is opened first, when it is not yet.
+
+        The order within a page is by chance, so that workers who look at the same time do not try for the same runs.
+        """
         started: list[asyncio.Task[bool]] = []
         after: tuple[float, str] | None = None
         due: set[Key] = set()
@@ -106,13 +114,14 @@ class Worker:
             due.update((record.tenant, record.id) for record, _ in page)
             if len(page) < PAGE:  # that is all of it: before the works begin, which may meet new trouble
                 self._absences[governor].answers(due, asyncio.get_running_loop().time())
+            last = page[-1][0] if page else None
+            random.shuffle(page)
             for record, run in page:
-                task = self._take(governor, record, run)
+                task = self._take(governor, record, run, once)
                 if task is not None:
                     started.append(task)
-            if len(page) < PAGE:
+            if last is None or len(page) < PAGE:
                 break
-            last = page[-1][0]
             after = (last.due or 0.0, last.id)
         return started
 
@@ -130,17 +139,24 @@ class Worker:
         except Exception as error:  # runs go on, whatever is wrong with the trail of others
             self._complain(f"the audit checkpoint of tenant {governor.tenant}", error)
 
-    def _take(self, governor: Governor, record: Record, run: Run | Exception) -> asyncio.Task[bool] | None:
+    def _take(self, governor: Governor, record: Record, run: Run | Exception, once: bool) -> asyncio.Task[bool] | None:
         key = (record.tenant, record.id)
         if isinstance(run, Exception):
             self._complain(f"run {record.id}", run)
             return None
         if key in self._busy or self._is_put_off(key, record, run):
             return None
-        task = asyncio.get_running_loop().create_task(self._work(governor, run, key, record.v))
+        loop = asyncio.get_running_loop()
+        if not once and not self._hands.take(key, run, loop.time()):
+            return None
+        task = loop.create_task(self._work(governor, run, key, record.v))
         self._busy[key] = task
-        task.add_done_callback(lambda _: self._busy.pop(key, None))
+        task.add_done_callback(lambda _: self._done(key))
         return task
+
+    def _done(self, key: Key) -> None:
+        self._busy.pop(key, None)
+        self._hands.drop(key)
 
     def _is_put_off(self, key: Key, record: Record, run: Run) -> bool:
         v, until = self._put_off.get(key, (0, 0.0))
@@ -156,7 +172,7 @@ class Worker:
             did = tended.seq != run.seq
             now = await governor.loop.bridge(governor.runs.now())
             if mine(governor, tended, now):
-                async with self._free:
+                async with self._hands.free:
                     did = await drive(governor, tended) or did
             else:
                 self._say_unknown(governor, tended)
@@ -205,15 +221,20 @@ class Worker:
 
     async def _rest(self, stop: asyncio.Event, seen: Sequence[int]) -> None:
         """Until something changed, somebody says stop, or the next look is due."""
-        waits = {
-            asyncio.ensure_future(governor.loop.bridge(governor.watch.changed(LOOK, since)))
+        waits: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(self._changed(governor, since))
             for governor, since in zip(self._governors, seen, strict=True)
         }
-        waits.add(asyncio.ensure_future(stop.wait()))
+        waits |= {asyncio.ensure_future(event.wait()) for event in (stop, self._hands.freed)}
         _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in left:
             wait.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+    async def _changed(self, governor: Governor, since: int) -> None:
+        if self._hands.full:
+            await asyncio.sleep(BUSY)
+        await governor.loop.bridge(governor.watch.changed(LOOK, since))
 
     async def _finish(self) -> None:
         if self._busy:

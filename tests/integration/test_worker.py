@@ -20,6 +20,7 @@ from governor_agents.core.ports import Captured, Segment
 from governor_agents.core.records import Approval, Change, RunState, evolve
 from governor_agents.driver import Prepared
 from governor_agents.policies import PolicySet
+from governor_agents.worker.hands import LEFT, Hands
 
 POLICY = """
 version: 1
@@ -186,6 +187,47 @@ async def test_two_workers_drive_a_run_once(store: str, closing: list[Governor])
     assert loop.driven == 2 and (await governor.get(run.id)).status == "completed"
 
 
+@pytest.mark.parametrize("broken", [False, True])
+async def test_full_hands_leave_runs_to_another_worker(
+    store: str, closing: list[Governor], broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that drives as many runs as it may does not hold another one, and still tells people; so goes the control."""
+    begun, go, told, stop = (asyncio.Event() for _ in range(4))
+
+    async def long() -> Segment:
+        begun.set()
+        await go.wait()
+        return Segment(True, output="late")
+
+    class Telling(Card):
+        async def notify(self, approval: Approval) -> str:
+            told.set()
+            return await super().notify(approval)
+
+    if broken:
+        monkeypatch.setattr(Hands, "take", lambda *_: True)
+    loop = Loop(long, pending(), Segment(True, output="soon"))
+    governor = governed(store, loop, handlers={"card": Telling()})
+    closing.append(governor)
+    first = await governor.submit("a", "hello")
+    worker = Worker(governor, concurrency=1)
+    working = asyncio.create_task(worker.run(stop=stop))
+    await begun.wait()
+    second = await governor.submit("a", "hello")
+    await governor.run("a", "hello")
+    await told.wait()  # so it has looked since the second was queued
+    assert (("default", second.id) in worker._busy) is broken
+    if not broken:
+        await Worker(governor).run(once=True)
+        assert (await governor.get(second.id)).output == "soon"
+    go.set()
+    await governor.wait(first.id, timeout=60, until=lambda run: run.state.ended)
+    await governor.wait(second.id, timeout=60, until=lambda run: run.state.ended)
+    stop.set()
+    await working
+    assert loop.driven == 3
+
+
 async def test_run_of_a_dead_process_is_taken_over(store: str, closing: list[Governor]) -> None:
     """A lease that is over frees the run; the worker drives it from where it stood."""
     loop = Loop(Segment(True, output="ok"))
@@ -225,6 +267,23 @@ async def test_creator_is_told_what_the_loop_raised(store: str, closing: list[Go
         await governor.run("a", "hello")
     (run,) = await governor.list_runs()
     assert run.status == "failed" and "bad key" in run.error
+
+
+async def test_a_run_that_nobody_takes_is_told_of_after_a_while(store: str, closing: list[Governor]) -> None:
+    """With full hands a decided run is left alone; its people wait ten seconds for the news and no longer."""
+    governor = governed(store, Loop(pending()), handlers={"card": Card()})
+    closing.append(governor)
+    run = await governor.run("a", "hello")
+    hands = Hands(1)
+    hands.look()
+    assert hands.take(("default", "other"), evolve(run, state=RunState.READY), 0.0)
+    for now, taken in ((0.0, False), (LEFT, False), (LEFT + 1, True)):
+        hands.look()
+        assert run.outbox and hands.take(("default", run.id), evolve(run, state=RunState.READY), now) is taken
+        assert not hands.take(("default", "told"), evolve(run, state=RunState.READY, outbox=()), now)
+        assert hands.take(("default", "waits"), run, now), "a run that waits for people needs no hand"
+    hands.drop(("default", "other"))
+    assert hands.freed.is_set() and hands.take(("default", "told"), evolve(run, state=RunState.READY), 0.0)
 
 
 async def test_run_of_an_unknown_agent_is_left_alone(store: str, closing: list[Governor]) -> None:

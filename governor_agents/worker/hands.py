@@ -1,0 +1,57 @@
+"""How many runs a worker drives at a time, and which it leaves for others meanwhile.
+
+A run that only has to be driven is left alone while all hands are full: another worker may have one free, and who tries
+for a run that somebody else takes has read, and perhaps written, for nothing. With sixteen workers on one queue that
+was most of their work. A run that also has something to tell people is left for `LEFT` seconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from governor_agents.core.records import Run, RunState
+
+LEFT = 10.0
+"""Seconds for which a decided run is left to others, though its people have not been told of the decision."""
+
+Key = tuple[str, str]
+
+
+class Hands:
+    """The hands of one worker."""
+
+    def __init__(self, many: int) -> None:
+        self.free = asyncio.Semaphore(many)
+        """Taken while a run is driven."""
+        self.freed = asyncio.Event()
+        """Set when a hand that was full is free again."""
+        self._many = many
+        self._driving: set[Key] = set()
+        self._left: dict[Key, float] = {}
+        self._before: dict[Key, float] = {}
+
+    def look(self) -> None:
+        """A look at all that is due begins. What was left and is due no more is forgotten."""
+        self.freed.clear()
+        self._before, self._left = self._left, {}
+
+    @property
+    def full(self) -> bool:
+        """True when no run more can be driven now."""
+        return len(self._driving) >= self._many or self.free.locked()
+
+    def take(self, key: Key, run: Run, now: float) -> bool:
+        """True when something can be done for a run that is due; ``now`` is this process's own steady clock."""
+        if run.state not in (RunState.QUEUED, RunState.READY):
+            return True
+        if not self.full:
+            self._driving.add(key)
+            return True
+        since = self._left[key] = self._before.get(key, now)
+        return bool(run.outbox) and now - since > LEFT
+
+    def drop(self, key: Key) -> None:
+        """This worker is done with a run."""
+        if key in self._driving:
+            self._driving.remove(key)
+            self.freed.set()
