@@ -18,9 +18,12 @@ from governor_agents.errors import ConfigError, MissingExtra
 __all__ = ["default_url", "nothing_there", "open_store"]
 
 GROUP = "governor_agents.stores"
+MONGODB = "governor_agents.stores.mongodb:MongoDBStore"
 REDIS = "governor_agents.stores.redis:RedisStore"
 BUILT_IN = {
     "memory": "governor_agents.stores.memory:MemoryStore",
+    "mongodb": MONGODB,
+    "mongodb+srv": MONGODB,
     "redis": REDIS,
     "redis+cluster": REDIS,
     "redis+sentinel": REDIS,
@@ -30,7 +33,7 @@ BUILT_IN = {
     "sqlite": "governor_agents.stores.sqlite:SQLiteStore",
     "unix": REDIS,
 }
-EXTRAS = {scheme: "redis" for scheme, driver in BUILT_IN.items() if driver == REDIS}
+EXTRAS = {"mongodb+srv": "mongodb"} | {scheme: "redis" for scheme, driver in BUILT_IN.items() if driver == REDIS}
 """The extra that brings a scheme's library, where it is not called as the scheme is."""
 
 
