@@ -43,6 +43,7 @@ class CallEvent(StrEnum):
     HAPPENED = "happened"
     DID_NOT_HAPPEN = "did_not_happen"
     ABANDON = "abandon"
+    RESTORED = "restored"
 
 
 class RunEvent(StrEnum):
@@ -60,6 +61,7 @@ class RunEvent(StrEnum):
     UNBLOCK = "unblock"
     WEAR_OUT = "wear_out"
     CANCEL = "cancel"
+    RESTORED = "restored"
 
 
 E_ = CallEvent
@@ -92,6 +94,11 @@ CALLS: dict[tuple[C | None, CallEvent], frozenset[C]] = {
     (C.UNKNOWN, E_.HAPPENED): frozenset({C.SUCCEEDED}),
     (C.UNKNOWN, E_.DID_NOT_HAPPEN): frozenset({C.FAILED}),
     (C.UNKNOWN, E_.ABANDON): frozenset({C.FAILED}),
+    **{(state, E_.RESTORED): frozenset({C.PENDING}) for state in (C.PENDING, C.APPROVED)},
+    **{
+        (state, E_.RESTORED): frozenset({C.UNKNOWN})
+        for state in (C.ALLOWED, C.EXECUTING, C.RETRY, C.RECONCILING, C.UNKNOWN)
+    },
 }
 
 N_ = RunEvent
@@ -116,6 +123,10 @@ RUNS: dict[tuple[R | None, RunEvent], frozenset[R]] = {
     },
     **{
         (state, N_.CANCEL): frozenset({R.CANCELLED, R.BLOCKED})
+        for state in (R.QUEUED, R.ACTIVE, R.WAITING, R.READY, R.BLOCKED, R.DEAD)
+    },
+    **{
+        (state, N_.RESTORED): frozenset({R.WAITING, R.BLOCKED})
         for state in (R.QUEUED, R.ACTIVE, R.WAITING, R.READY, R.BLOCKED, R.DEAD)
     },
 }

@@ -192,7 +192,8 @@ class Call:
     PENDING, ``deadline`` is how many seconds that was at first; ``run_within`` bounds the time from the run's READY to
     the intent. ``passed_over`` are stages whose own time ended before they approved. ``told`` is what the model hears
     instead of a result. ``in_flight`` is for how many seconds a request of the tool may still be under way after its
-    worker died; ``doubt`` that an attempt ended without a result, ``lapsed`` when the latest did.
+    worker died; ``doubt`` that an attempt ended without a result, ``lapsed`` when the latest did. ``restored`` names
+    the quarantine in which it came from an old copy of its store.
     """
 
     __pydantic_config__ = CLOSED
@@ -239,6 +240,7 @@ class Call:
     resolved: Resolution | None = None
     replaces: int | None = None
     replaced_by: int | None = None
+    restored: str = ""
 
     @property
     def edited(self) -> bool:
@@ -327,7 +329,7 @@ class Run:
 
     ``responses`` are what models answered since the snapshot, or since the start: a pause drops them.
     ``seq`` counts its audit events, ``chain`` is the head of their chain, ``keyed`` says that the last one has a MAC
-    and ``chained`` when it was written.
+    and ``chained`` when it was written. ``epoch`` names the latest quarantine that it went through.
     """
 
     __pydantic_config__ = CLOSED
@@ -369,6 +371,7 @@ class Run:
     chain: str = ""
     keyed: bool = False
     chained: float = 0.0
+    epoch: str = ""
 
     @property
     def status(self) -> str:

@@ -20,6 +20,9 @@ UNKNOWN = "unknown_outcome"
 HALT = "halt"
 """The blocking reason of a run that a halt stops."""
 
+RESTORED = "restored"
+"""The blocking reason of a run that comes from an old copy of its store: see `quarantine`."""
+
 LOOK_AGAIN = 60.0
 """Seconds until a worker looks again whether a halt was lifted, should whoever lifted it have died."""
 

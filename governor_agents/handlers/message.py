@@ -66,7 +66,8 @@ class Message:
     ``files`` are those that arguments name, each with its size and SHA-256, since its content is approved as well.
     ``arguments`` may be empty where paths would repeat themselves beyond measure; ``args`` is always complete.
     ``asked_args`` is what the model asked for when a person has edited, else empty. ``seconds`` is the deadline as
-    epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty.
+    epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty;
+    ``restored`` says that it comes from an old copy of the store.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Message:
     seconds: float | None
     digest: str
     replaces: str
+    restored: str
     state: str
     waits: bool
     outcome: str
@@ -127,6 +129,7 @@ class Message:
             seconds=call.expires,
             digest=visible(call.digest),
             replaces="" if call.replaces is None else visible(approval_id(run.id, call.replaces)),
+            restored=_restored(call),
             state=call.state.value,
             waits=call.state is CallState.PENDING,
             outcome=outcome(call),
@@ -136,6 +139,8 @@ class Message:
         """Label and text of everything but the arguments, in the order to show them. None is empty."""
         yield "id", self.id
         yield "state", f"{self.state}: {self.outcome}"
+        if self.restored and self.waits:
+            yield "careful", self.restored
         yield "tool", self.tool
         yield "asked for by", ", ".join(filter(None, (self.requester, self.agent and f"agent {self.agent}")))
         if self.conversation:
@@ -156,6 +161,13 @@ class Message:
         yield "digest", self.digest
         if self.replaces:
             yield "asked anew", f"in the place of {self.replaces}, which did not happen"
+
+
+def _restored(call: Call) -> str:
+    """What people must know of a call that an old copy of the store brought back."""
+    if not call.restored:
+        return ""
+    return f"from an old copy of the store (quarantine {visible(call.restored)}): it may have run since; look first"
 
 
 def when(at: float) -> str:
@@ -195,7 +207,7 @@ def outcome(call: Call, *, silent: bool = False) -> str:
         CallState.EXECUTING: "it was running when its worker fell silent" if silent else "it is running",
         CallState.RETRY: "its worker died; it will be tried again under the same idempotency key",
         CallState.RECONCILING: "its worker died; a probe finds out whether it happened",
-        CallState.UNKNOWN: "it was started and nobody recorded a result: it may have happened",
+        CallState.UNKNOWN: _restored(call) or "it was started and nobody recorded a result: it may have happened",
         CallState.SUCCEEDED: "it ran",
         CallState.FAILED: f"it failed{told}",
     }[call.state]

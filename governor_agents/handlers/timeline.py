@@ -42,6 +42,7 @@ _WORDS = {
     "reconciling": "its worker died; a probe asks what happened",
     "unknown": "in doubt: it may have happened",
     "succeeded": "ran",
+    "quarantined": "from an old copy of the store: a person must speak on it anew",
     "escalated": "nobody answered: the next stage is asked",
     "resolved": "an operator settled the doubt",
     "late_exception": "failed late; that proves nothing",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from governor_agents.core.doubts import over_at
 from governor_agents.core.driving import no_progress
 from governor_agents.core.records import Approval, Call, CallState, Run, RunState, approval_id
-from governor_agents.core.settling import HALT, UNKNOWN
+from governor_agents.core.settling import HALT, RESTORED, UNKNOWN
 from governor_agents.core.urls import shown
 from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.visible import visible
@@ -142,7 +142,8 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
         why = _BLOCKED.get(run.blocked) or visible(run.blocked.replace("_", " "))
         because = f"stands still until an operator acts: {why}"
         free = () if doubtful else (_repair(run, commands),)
-        return Explanation(because, (*detail, *doubts), (*answers, *free, _cancel(run, commands)))
+        since = _since(run) if run.blocked != RESTORED else ()
+        return Explanation(because, (*detail, *since, *doubts), (*answers, *free, _cancel(run, commands)))
     ways: tuple[str, ...] = (
         "find out on the other side whether it happened, then say so; nothing runs the call again meanwhile:",
         *answers,
@@ -152,6 +153,8 @@ def _blocked(run: Run, now: float, commands: Commands) -> Explanation:
     if not run.cancel:
         ways = (*ways, f"{_cancel(run, commands)}  # no further call starts; the doubt stays on record")
     because = "a call was started and nobody recorded a result: it may or may not have happened"
+    if any(call.restored for call in doubtful):
+        because = "comes from an old copy of the store: a call of it may or may not have happened since"
     return Explanation(because, (*detail, *doubts), ways)
 
 
@@ -162,12 +165,18 @@ _BLOCKED = {
     ),
     "caller_gone": "its caller is gone, and nobody else can run a method of its object",
     "snapshot": "the state that it was paused with cannot be resumed by this code",
+    RESTORED: (
+        "it comes from an old copy of the store and may have gone on since; find out how far it came, "
+        "then let it go on or cancel it"
+    ),
 }
 
 
 def _doubt(run: Run, call: Call) -> str:
     last = call.attempts[-1] if call.attempts else None
     started = f"started at {when(last.at)} by {visible(last.owner)}" if last else "started"
+    if call.restored:
+        started = f"perhaps started before {when(last.at)} by {visible(last.owner)}" if last else "perhaps started"
     tries = f", attempt {len(call.attempts)}" if len(call.attempts) > 1 else ""
     key = f", idempotency key {visible(call.idem_key)}" if call.idem_key else ""
     return f"{visible(approval_id(run.id, call.n))} {visible(call.tool)}: {started}{tries}{key}; {_over(call)}"
@@ -194,13 +203,22 @@ def _answers(run: Run, call: Call, commands: Commands) -> Iterator[str]:
 
 
 def _repair(run: Run, commands: Commands) -> str:
-    return f"{commands.line('runs repair', run.id, '--reason', 'TEXT')}  # once that is mended: it goes on"
+    then = "once you know: it goes on" if run.blocked == RESTORED else "once that is mended: it goes on"
+    return f"{commands.line('runs repair', run.id, '--reason', 'TEXT')}  # {then}"
 
 
 def _dead(run: Run, now: float, commands: Commands) -> Explanation:
     because = f"was given up: {no_progress(run.attempts)}"
     detail = visible(run.blocked_detail) or "the workers died without a word"
-    return Explanation(because, (detail,), (_repair(run, commands), _cancel(run, commands)))
+    return Explanation(because, (detail, *_since(run)), (_repair(run, commands), _cancel(run, commands)))
+
+
+def _since(run: Run) -> tuple[str, ...]:
+    """What an operator must know of a run that went through a quarantine before he lets it go on."""
+    epoch = visible(run.epoch)
+    return (
+        (f"it comes from an old copy of the store (quarantine {epoch}): look how far it came since",) if epoch else ()
+    )
 
 
 def _ended(run: Run, now: float, commands: Commands) -> Explanation:

@@ -15,7 +15,7 @@ from governor_agents.core import settling
 from governor_agents.core.records import Call, CallState, Change, Run, RunState, Vote
 from governor_agents.core.verdicts import Stage
 from tests.model.configurations import VERDICTS
-from tests.model.events import Event
+from tests.model.events import LOST, Event
 from tests.model.state import DEAD, LEASE, NOW
 
 C, R = CallState, RunState
@@ -58,6 +58,8 @@ def of_write(was: Run, change: Change, event: Event, shown: Bytes) -> Iterator[s
         if old.state in OPEN and run.call(old.n) is None:
             yield f"terminal: an open call ({old.state}) left the record"
     yield from _of_asking(was, run, event)
+    if event.what == "restored":
+        yield from _of_restored(was, run)
     yield from of_record(run)
 
 
@@ -92,7 +94,8 @@ def _of_run(was: Run, run: Run, event: Event) -> Iterator[str]:
     if was.cancel and (run.cancel != was.cancel or run.count > was.count):
         yield "terminal: a cancelled run got a new call, or is not cancelled any more"
     left = was.state is R.ACTIVE and run.state is not R.ACTIVE
-    if left and event.what not in ("lease over", "all over", "release") and was.having(C.EXECUTING):
+    given_up = ("lease over", "all over", "release", "restored")
+    if left and event.what not in given_up and was.having(C.EXECUTING):
         settled = {"record", "lapse"}
         if event.what not in settled or len(was.having(C.EXECUTING)) > 1:
             yield f"shape: the run left its driver by {event.what} while a call executes"
@@ -137,7 +140,7 @@ def _of_attempts(old: Call, call: Call, event: Event) -> Iterator[str]:
         # What the worker itself says of its tool: it came back, with no answer or an exception.
         said = event.what == "record" or (event.what == "lapse" and event.word == "done")
         done = said and (event.by, event.fence) == (was.owner, was.fence)
-        if made.died and not was.died and was.owner != DEAD and not done:
+        if made.died and not was.died and was.owner not in (DEAD, LOST) and not done:
             yield "doubt: a worker that may live was taken for dead"
 
 
@@ -253,6 +256,22 @@ def meets(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[st
         all(person in stage.people for person, stage in zip(order, places, strict=True))
         for order in permutations(sorted(voters), len(places))
     )
+
+
+def _of_restored(was: Run, run: Run) -> Iterator[str]:
+    """A run of an old copy does nothing before a person has spoken on it anew."""
+    if run.state in (R.QUEUED, R.READY, R.ACTIVE):
+        yield f"restored: a run that is {run.state} goes on by itself"
+    for call in run.calls if not run.cancel else ():
+        old = was.call(call.n)
+        if call.state in OPEN - {C.PENDING, C.UNKNOWN}:
+            yield f"restored: a call is {call.state}, as if nothing could have happened since"
+        if call.state is C.PENDING and (call.votes or old is None or call.digest == old.digest):
+            yield "restored: an earlier vote or click counts still"
+        if call.state is C.PENDING and call.on_expire != "end_run":
+            yield "restored: it goes on when nobody decides"
+        if call.state is C.UNKNOWN and not any(made.owner == LOST and made.died is None for made in call.attempts):
+            yield "restored: whoever worked since is taken for dead"
 
 
 def _of_asking(was: Run, run: Run, event: Event) -> Iterator[str]:

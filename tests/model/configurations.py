@@ -45,7 +45,8 @@ class Configuration:
     intent may meet in place of the first one. ``looks``: approvers look first and vote later. ``zombies``: a worker
     whose claim is over goes on trying every step of it. ``tries`` bounds the intents of one call, ``again``: a call
     that did not happen is asked anew, by ``anew``, though not a second time. ``halt`` is a scope that may be
-    halted and lifted. ``telling``: notices are delivered step by step.
+    halted and lifted. ``telling``: notices are delivered step by step. ``restores``: a copy of the store is taken at any
+    moment, and put back, quarantined, at any later one.
     """
 
     says: str
@@ -61,6 +62,7 @@ class Configuration:
     drift: bool = False
     halt: str = ""
     telling: bool = False
+    restores: bool = False
     parks: bool = False
     workers: int = 2
     tries: int = 2
@@ -195,5 +197,41 @@ CONFIGURATIONS: dict[str, Configuration] = {
         "An agent that is halted, with a call in doubt.", ((ONE,),), begin="queued", halt="agent:agent"
     ),
     "halt-function": Configuration("A function whose tool is halted.", begin="function", halt="tool:pay"),
+    "restored": Configuration(
+        "An approved call, and an old copy of the store.",
+        ((ONE,),),
+        workers=1,
+        cancels=("cancel",),
+        restores=True,
+        short=True,
+    ),
+    "restored-idempotent": Configuration("One that may be tried again.", ((SAFE,),), workers=1, tries=1, restores=True),
+    "restored-reconcilable": Configuration("One with a probe.", ((PROBED,),), workers=1, restores=True),
+    "restored-quorum": Configuration(
+        "One that two must approve.", ((Asked("both"),),), people=("alice", "bob"), workers=1, restores=True
+    ),
+    "restored-allowed": Configuration(
+        "A call that nobody is asked for, in a loop that was queued.",
+        ((FREE,),),
+        begin="queued",
+        workers=1,
+        tries=1,
+        again=True,
+        restores=True,
+    ),
+    "restored-paused": Configuration(
+        "A pause at a call that is allowed by then, and at one that nobody decides.",
+        ((Asked("allow", pends=True), ONE),),
+        people=(),
+        workers=1,
+        tries=1,
+        restores=True,
+    ),
+    "restored-function": Configuration(
+        "A function whose caller waits.", begin="function", workers=1, parks=True, restores=True
+    ),
+    "restored-halted": Configuration(
+        "A tool that is halted meanwhile.", ((ONE,),), workers=1, tries=1, halt="tool:pay", restores=True
+    ),
     "notices": Configuration("People are told, step by step.", people=("alice", "bob"), votes=EVERY_VOTE, telling=True),
 }

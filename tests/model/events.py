@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from governor_agents.core import decisions, doubts, driving, execution, halting, settling, telling
+from governor_agents.core import decisions, doubts, driving, execution, halting, quarantine, settling, telling
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.decisions import make_call
 from governor_agents.core.records import Call, CallState, Change, Decision, Result, Run, RunState, Snapshot, evolve
@@ -23,6 +23,9 @@ from tests.model.state import DEAD, LEASE, NAMES, NOW, TAKEN, Hand, aged
 SNAPSHOT = Snapshot("b", "x")
 STALE = "the bytes as they were before"
 FOREVER = NOW * 100
+EPOCH = "restored"
+LOST = quarantine.workers_before(EPOCH)
+"""Who stands for the workers of the time that a restored copy does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,13 @@ def _intent(run: Run, event: Event, config: Configuration) -> Change:
         fence=event.fence,
         verdict=VERDICTS[event.word],
         schema_sha256="other" if event.stale else "",
-        idem_key=f"key{event.n}",
+        idem_key=key_of(run.call(event.n)),
     )
+
+
+def key_of(call: Call | None) -> str:
+    """The idempotency key of a call: like the real one, another for other numbers and nonces."""
+    return "" if call is None else f"key{call.n}{call.nonce if call.restored else ''}"
 
 
 def _enter(run: Run, event: Event, config: Configuration) -> Change:
@@ -233,8 +241,8 @@ def _take(run: Run, event: Event, config: Configuration) -> Change:
 
 
 def _dead(event: Event) -> tuple[str, ...]:
-    """Whom the observer of this event has seen dead."""
-    return (DEAD,) if event.word == "deaths seen" else ()
+    """Whom the observer of this event has seen dead, or been told so."""
+    return (DEAD, LOST) if event.word == "deaths seen" else ()
 
 
 _PERFORM = {
@@ -259,6 +267,8 @@ _PERFORM = {
     "resolve": _resolve,
     "repair": lambda run, e, config: driving.repair(run, NOW, by="op", reason="mended"),
     "cancel": _cancel,
+    "call off": _cancel,
+    "restored": lambda run, e, config: quarantine.quarantine(run, NOW, epoch=EPOCH, by="op", stamp="anew"),
     "keep back": lambda run, e, config: halting.keep_back(run, NOW, scope=e.word),
     "park halted": lambda run, e, config: halting.park(run, NOW, owner=e.by, fence=e.fence, scope=e.word),
     "let out": lambda run, e, config: halting.lift(run, NOW, (e.word,) if e.word else ()),
@@ -272,7 +282,7 @@ _PERFORM = {
 
 def of_time(run: Run) -> Iterator[Event]:
     """What time alone brings, found by whichever worker looks."""
-    dead = any(made.owner == DEAD and made.died is None for call in run.calls for made in call.attempts)
+    dead = any(made.owner in (DEAD, LOST) and made.died is None for call in run.calls for made in call.attempts)
     seen = ("", "deaths seen") if dead else ("",)
     for word in seen:
         if run.lease:
@@ -295,6 +305,8 @@ def of_operator(run: Run, config: Configuration) -> Iterator[Event]:
         if kind != "supersede" or run.state is not RunState.ACTIVE:  # refused by contract: a raise, not a hole
             yield Event("cancel", word=kind)
     yield Event("repair")
+    if run.epoch:
+        yield Event("call off")
     for call in run.having(CallState.UNKNOWN):
         for how in ("happened", "abandon", "did-not-happen"):
             if how != "did-not-happen" or (config.again and call.replaces is None):

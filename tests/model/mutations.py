@@ -242,4 +242,45 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "a halt ends what executes": Mutation("halting", "park", "    nothing_executing(run)\n", "", "halt-tool"),
     "a halt hides a doubt": Mutation("halting", "park", "if run.having(C.UNKNOWN):", "if False:", "halt-tool"),
+    "what was approved before the copy stays approved": Mutation(
+        "quarantine",
+        "quarantine",
+        "elif call.state in ASKED and",
+        "elif call.state is C.PENDING and",
+        "restored",
+        "effect",
+    ),
+    "what may have happened since the copy is begun again": Mutation(
+        "quarantine",
+        "quarantine",
+        "if call.state in BEGUN:",
+        "if False:",
+        "restored-paused",
+        "restored: a call is allowed",
+    ),
+    "a vote of before the copy counts": Mutation(
+        "quarantine", "_asked_anew", "votes=(),", "votes=call.votes,", "restored-quorum", "restored"
+    ),
+    "a click of before the copy counts": Mutation(
+        "quarantine", "_asked_anew", 'nonce=f"{stamp}.{call.n}",', "", "restored", "restored"
+    ),
+    "what came from a copy goes on when nobody decides": Mutation(
+        "quarantine", "_asked_anew", 'on_expire="end_run",', "", "restored", "restored"
+    ),
+    "a run of a copy goes on by itself": Mutation(
+        "quarantine",
+        "_at_rest",
+        'return block(change, RunEvent.RESTORED, RESTORED, now, f"quarantine {run.epoch}")',
+        "return change",
+        "restored-allowed",
+        "restored",
+    ),
+    "the workers since the copy are taken for dead": Mutation(
+        "quarantine",
+        "_in_doubt",
+        "workers_before(epoch), now)",
+        "workers_before(epoch), now, now)",
+        "restored-paused",
+        "restored",
+    ),
 }

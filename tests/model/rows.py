@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from governor_agents.core import decisions, doubts, driving, execution, halting, lifecycle, settling
+from governor_agents.core import decisions, doubts, driving, execution, halting, lifecycle, quarantine, settling
 from governor_agents.core.lifecycle import CALLS, RUNS
 
 P, T = ParamSpec("P"), TypeVar("T")
 Row = tuple[str, str, str]
-MODULES = (decisions, doubts, driving, execution, halting, settling)
+MODULES = (decisions, doubts, driving, execution, halting, quarantine, settling)
 ALL: frozenset[Row] = frozenset(
     (str(state or "new"), str(event), str(to))
     for table in (CALLS, RUNS)
@@ -36,6 +36,7 @@ EXPLAINED: dict[Row, str] = {
         "blocked",
     ): "a replacement that expires beside a probe, both in a first stretch: too many states to walk; a test goes there",
     ("blocked", "cancel", "blocked"): "a run that is blocked already stays so without a step",
+    ("blocked", "restored", "blocked"): "a run that is blocked already stays so without a step",
     ("dead", "unblock", "waiting"): NOBODY_ASKED,
     ("dead", "unblock", "failed"): NOBODY_ASKED,
     ("dead", "unblock", "completed"): NOBODY_ASKED,

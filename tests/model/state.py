@@ -22,6 +22,8 @@ NOW, LEASE, LONG = 1_000_000.0, 30.0, 900_000.0
 NAMES = ("w1", "w2")
 DEAD = "dead"
 TAKEN = 60.0
+NO_COPY, RESTORED = -1, -2
+"""Where no copy of the store was taken yet, and where one was put back."""
 
 
 class Hand(NamedTuple):
@@ -57,7 +59,8 @@ class World(NamedTuple):
     """Everything there is between two steps. ``run`` is the record's number in the `Book`.
 
     ``seen``: per approver and call, whether the approver looked at it as it is (1) or as it was before (2).
-    ``effects``: per call and key, how often it took effect outside (2 stands for more).
+    ``effects``: per call and key, how often it took effect outside (2 stands for more). ``copy``: the record as it was
+    when somebody took a copy of the store; effects outside are not in it.
     """
 
     run: int
@@ -66,6 +69,7 @@ class World(NamedTuple):
     flights: tuple[Flight, ...] = ()
     effects: tuple[tuple[int, str, int], ...] = ()
     halted: bool = False
+    copy: int = NO_COPY
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ def renamed(run: Run, names: dict[str, str]) -> Run:
 def ranked(run: Run, ranks: dict[int, int]) -> Run:
     """The record with its fences changed."""
     calls = tuple(
-        replace(call, attempts=tuple(replace(made, fence=ranks[made.fence]) for made in call.attempts))
+        replace(call, attempts=tuple(replace(made, fence=ranks.get(made.fence, 0)) for made in call.attempts))
         for call in run.calls
     )
     return replace(run, fence=ranks.get(run.fence, run.fence), calls=calls)
@@ -219,6 +223,12 @@ class Book:
         if found is None:
             found = self._crashed[run, worker] = self._enter(renamed(self.runs[run], {NAMES[worker]: DEAD}))
         return found
+
+    def aside(self, run: int) -> int:
+        """The record as a copy keeps it: whoever works on it now is dead when it is put back."""
+        fences = sorted(self.facts[run].fences)
+        ranks = {fence: rank for rank, fence in enumerate(fences, 1)}
+        return self._enter(renamed(ranked(self.runs[run], ranks), dict.fromkeys(NAMES, DEAD)))
 
     def canonical(self, world: World) -> tuple[World, bool]:
         """The world that stands for all that are like this one, and whether the workers' names were exchanged."""

@@ -14,12 +14,24 @@ from tests.model import checks, events
 from tests.model.configurations import Configuration
 from tests.model.events import Event
 from tests.model.rows import Rows
-from tests.model.state import NAMES, Book, Flight, Hand, Worker, World, still, with_effect, with_worker
+from tests.model.state import (
+    NAMES,
+    NO_COPY,
+    RESTORED,
+    Book,
+    Flight,
+    Hand,
+    Worker,
+    World,
+    still,
+    with_effect,
+    with_worker,
+)
 
 NEVER_REFUSED = frozenset(
     {"lease over", "deaths", "deadline", "overdue", "all over", "record", "lapse", "notice", "take notices"}
 )
-NOT_FAIR = frozenset({"cancel", "decide", "crash", "look", "halt"})
+NOT_FAIR = frozenset({"cancel", "decide", "crash", "look", "halt", "copy", "restored"})
 """What a run may not have to hope for to come to its end."""
 
 
@@ -127,7 +139,7 @@ class Walk:
     def steps(self, world: World) -> Iterator[tuple[Event, World, tuple[str, ...]]]:
         """Every step that somebody could take now: the event, the world after it, what was wrong with it."""
         for made in self.free(world.run):
-            if made.event.what != "resolve" or self._true(world, made.event):
+            if self._in_good_faith(world, made.event):
                 yield made.event, self.written(world, made.run), made.wrong
         if self.config.looks:
             yield from self._people(world)
@@ -135,7 +147,19 @@ class Walk:
             yield from self._worker(world, at, worker)
         if self.config.halt:
             yield from self._halting(world)
+        if self.config.restores:
+            yield from self._restoring(world)
         yield from self._outside(world)
+
+    def _restoring(self, world: World) -> Iterator[tuple[Event, World, tuple[str, ...]]]:
+        """A copy of the store is taken, once; later, when all processes are stopped, it is put back and quarantined."""
+        if world.copy == NO_COPY:
+            yield Event("copy"), world._replace(copy=self.book.aside(world.run)), ()
+        elif world.copy >= 0 and not world.flights:
+            made = self.make(world.copy, Event("restored"))
+            run, wrong = (world.copy, ()) if made is None else (made.run, made.wrong)
+            nobody = tuple(Worker() for _ in world.workers)
+            yield Event("restored"), self.written(world, run)._replace(workers=nobody, copy=RESTORED), wrong
 
     def written(self, world: World, run: int) -> World:
         """The world with a new record; who had looked at a call that changed has looked at what it was."""
@@ -148,9 +172,22 @@ class Walk:
             return world._replace(run=run, seen=seen)
         return world._replace(run=run)
 
+    def _in_good_faith(self, world: World, event: Event) -> bool:
+        """True when somebody could say this in good faith: he looks outside where the record says that it must be."""
+        run = self.book.runs[world.run]
+        if event.what == "resolve":
+            return self._true(world, event)
+        if event.what == "repair":
+            return not any(n > run.count for n, _, _ in world.effects)
+        call = run.call(event.n)
+        if event.what == "decide" and event.word not in ("reject", "respond") and call is not None and call.restored:
+            return not any(n == event.n for n, _, _ in world.effects)
+        return True
+
     def _true(self, world: World, event: Event) -> bool:
-        """True when an operator could say this in good faith: he looks outside before he speaks."""
-        happened = any(n == event.n for n, _, _ in world.effects)
+        """True when an operator could say this of a doubt."""
+        count = self.book.runs[world.run].count  # what an old copy does not know of can be seen outside all the same
+        happened = any(n == event.n or n > count for n, _, _ in world.effects)
         if event.word == "did-not-happen":
             flying = any(flight.sender == 2 and flight.n == event.n for flight in world.flights)
             return not happened and not (event.over == "flight" and flying)
@@ -321,6 +358,8 @@ class Walk:
                 left = (run.fence,) if held == NAMES[at] and run.fence in worker.claims else ()
                 world = with_worker(world, at, Worker(left, worker.hands))
         if not world.effects and not world.flights and not any(worker.hands for worker in world.workers):
+            return world, ()
+        if world.copy >= 0:  # what is over now may be open again
             return world, ()
         final = frozenset(call.n for call in run.calls if not call.state.open and call.replaced_by is None)
         return self._closed(world, final) if final else (world, ())
