@@ -417,6 +417,7 @@ class KilledKit(SharedKit):
 
     test_killed_process_leaves_whole_writes = ProcessPromises.test_killed_process_leaves_whole_writes
     _write_and_die = ProcessPromises._write_and_die
+    _at_rest = ProcessPromises._at_rest
 
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> NewStore:
