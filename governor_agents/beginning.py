@@ -131,6 +131,7 @@ class Beginning:
             captured = evolve(captured, agent=where["name"])
         if captured.fence:
             return await self._rest(captured, Prepared(adapter, where.get("agent", paused)))
+        governor.driver.weigh(captured.segment, "this pause")
         name, requester = captured.run or run_id(), where.get("requester", "")
         fresh = self._fresh(name, captured.agent, adapter.name, RunState.ACTIVE, requester, captured.conversation)
         stored = await governor.loop.bridge(self._store_pause(adapter, captured, fresh, self._asks(captured, fresh)))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,16 @@ from governor_agents.core import driving, halting
 from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.ports import Adapter, Emit, Segment
 from governor_agents.core.records import Change, Run, Snapshot
+from governor_agents.core.sizes import Part, heaviest, too_large
 from governor_agents.crash import crash_point
-from governor_agents.errors import Fenced, IllegalTransition, ReplayDiverges, RunBlocked, SnapshotError
+from governor_agents.errors import (
+    Fenced,
+    IllegalTransition,
+    ReplayDiverges,
+    RunBlocked,
+    SnapshotError,
+    SnapshotTooLarge,
+)
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound
 from governor_agents.policies import PolicySet
@@ -40,13 +49,16 @@ class Prepared:
 
 
 class Driver:
-    """Drives claimed runs through their adapters."""
+    """Drives claimed runs through their adapters. ``most`` says how many bytes a snapshot may have."""
 
-    def __init__(self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background) -> None:
+    def __init__(
+        self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background, most: Callable[[], int]
+    ) -> None:
         self._runs = runs
         self._policies = policies
         self._beats = beats
         self._loop = loop
+        self._most = most
 
     async def drive(self, run: Run, prepared: Prepared, *, emit: Emit | None = None, raising: bool = False) -> Run:
         """Run one stretch of an ACTIVE run and write how it came to rest; the run as it then stands.
@@ -64,13 +76,26 @@ class Driver:
             raise
         except Exception as error:
             return await self._failed(claim, error, raising)
-        return await self.rest(claim, segment, prepared)
+        return await self.rest(claim, segment, prepared, raising=raising)
 
-    async def rest(self, claim: Claim, segment: Segment, prepared: Prepared) -> Run:
-        """Write how a stretch came to rest; the run as it then stands. Raises `Fenced`."""
+    async def rest(self, claim: Claim, segment: Segment, prepared: Prepared, *, raising: bool = True) -> Run:
+        """Write how a stretch came to rest; the run as it then stands. Raises `Fenced`.
+
+        A pause whose snapshot is too large ends the run: nobody is asked. With ``raising`` that is raised.
+        """
         crash_point("stretch:after")
+        try:
+            self.weigh(segment, f"the snapshot of run {claim.run}")
+        except SnapshotTooLarge as error:
+            return await self._failed(claim, error, raising)
         asks = self._asks(claim, segment)  # in the caller's thread: a policy may do as it likes
         return await self._loop.bridge(self._come_to_rest(claim, segment, prepared, asks))
+
+    def weigh(self, segment: Segment, what: str) -> None:
+        """Raise `SnapshotTooLarge` for a pause that is not to be stored; ``what`` names it."""
+        size, most = len(segment.snapshot), self._most()
+        if size > most:
+            raise too_large(what, size, most, _parts(segment.snapshot))
 
     def _asks(self, claim: Claim, segment: Segment) -> tuple[driving.Ask, ...]:
         """The pending calls of a pause, each with what the policies said of it."""
@@ -171,6 +196,11 @@ class Driver:
                 return await self._loop.bridge(self._abandon(claim))
             raise error
         told = f"{type(error).__name__}: {error}"
+        if isinstance(error, SnapshotTooLarge):  # it would be no smaller another time
+            await self._loop.bridge(self._end_failed(claim, told))
+            if raising:
+                raise error
+            return await self._loop.bridge(self._runs.get(claim.run))
         if isinstance(error, SnapshotError):
             return await self._loop.bridge(self._park(claim, "snapshot", str(error)))
         if isinstance(error, ReplayDiverges):
@@ -194,6 +224,14 @@ class Driver:
                 claim.run,
                 lambda run, now: driving.finish(run, now, owner=claim.owner, fence=claim.fence, error=error),
             )
+
+
+def _parts(snapshot: bytes) -> list[Part]:
+    """The heaviest parts of a snapshot that is JSON, as those of this package's adapters are."""
+    try:
+        return heaviest(json.loads(snapshot), declared=1)
+    except (ValueError, RecursionError):
+        return []
 
 
 def backoff(run: Run) -> float:

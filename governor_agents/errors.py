@@ -39,6 +39,7 @@
     ├── Fenced                     another worker owns the run now
     ├── IllegalTransition          an event that this state does not know
     ├── SnapshotError              a snapshot that cannot be stored or resumed
+    │   ├── SnapshotTooLarge       more than the limit that was set
     │   └── SealBroken             stored bytes that these keys do not vouch for
     ├── ReplayDiverges             going on would repeat what ran
     ├── WouldBlock                 waiting for a person from where that cannot work
@@ -238,6 +239,10 @@ class IllegalTransition(GovernorError):
 
 class SnapshotError(GovernorError):
     """The snapshot cannot be stored or resumed."""
+
+
+class SnapshotTooLarge(SnapshotError):
+    """The snapshot is larger than the limit that was set."""
 
 
 class SealBroken(SnapshotError):

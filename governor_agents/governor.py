@@ -31,12 +31,14 @@ from governor_agents.core.records import (
     approval_id,
     split_approval_id,
 )
+from governor_agents.core.sizes import MAX_SNAPSHOT, size_words
 from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
     DeadlinePassed,
+    EditRefused,
     NotFound,
     UnknownAgent,
 )
@@ -47,6 +49,8 @@ from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound
 from governor_agents.policies import PolicySet, person_id
+from governor_agents.policies.keeping import Keeping, snapshot_limit
+from governor_agents.policies.keeping import retention as spans
 from governor_agents.probes import Probe
 from governor_agents.resolving import Resolving
 from governor_agents.runs import Runs
@@ -70,8 +74,10 @@ class Governor:
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
     seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30); after ``max_attempts`` claims
-    without progress a run is given up as DEAD. ``keys``, or the path of their
-    file (default ``$GOVERNOR_KEYS``), seal all that is stored. ``secret`` keys idempotency keys (default
+    without progress a run is given up as DEAD. ``keys``, or the path of their file (default ``$GOVERNOR_KEYS``), seal
+    all that is stored. A snapshot of more than ``max_snapshot`` bytes (or ``8MB``; default 64 MB) ends its run;
+    ``retention`` (``{"completed": "30d"}``) says how long ended runs are kept. What is given here goes before the
+    sections ``limits`` and ``retention`` of the policy files. ``secret`` keys idempotency keys (default
     ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process).
     """
 
@@ -87,6 +93,8 @@ class Governor:
         secret: bytes | None = None,
         max_attempts: int = MAX_ATTEMPTS,
         keys: Keys | str | Path | None = None,
+        max_snapshot: int | str | None = None,
+        retention: Mapping[str, float | str] | None = None,
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
         self.tenant = tenant
@@ -109,7 +117,9 @@ class Governor:
         self.conversations = Conversations(self.runs)
         self.resolving = Resolving(self.runs)
         self.beginning = Beginning(self)
-        self.driver = Driver(self.runs, self.policies, self.beats, self.loop)
+        self._keeping = Keeping(snapshot_limit(max_snapshot), spans(retention or {}))
+        self._says_retention = retention is not None
+        self.driver = Driver(self.runs, self.policies, self.beats, self.loop, lambda: self.max_snapshot)
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
         self.functions = Functions(self)
@@ -128,6 +138,16 @@ class Governor:
 
     def __repr__(self) -> str:
         return f"Governor(tenant={self.tenant!r}, store={shown(self.store.url)!r}, agents={sorted(self.agents)})"
+
+    @property
+    def max_snapshot(self) -> int:
+        """The most bytes of a snapshot."""
+        return self._keeping.snapshot or self.policies.keeping.snapshot or MAX_SNAPSHOT
+
+    @property
+    def retention(self) -> Mapping[str, float]:
+        """By outcome, for how many seconds an ended run is kept; without an entry, for ever."""
+        return self._keeping.retention if self._says_retention else self.policies.keeping.retention
 
     # -- registering ------------------------------------------------------------------------------------------------
 
@@ -300,6 +320,9 @@ class Governor:
             return decisions.after_the_fact(approval.run, call, decision, person_id(by)).run
         verdict, edited = None, call.as_tool_call(approval.run)
         if decision.args is not None:
+            if len(decision.args) > self.max_snapshot:
+                size, most = size_words(len(decision.args)), size_words(self.max_snapshot)
+                raise EditRefused(f"the new arguments have {size}, and the limit is {most}")
             edited, tool = edited.with_args(decision.args), self.policies.tool(call.tool)
             edited, verdict = bound(edited, tool, self.policies.evaluate(edited, tool))
         stamp = nonce()

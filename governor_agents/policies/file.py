@@ -11,6 +11,8 @@
     rules:
       - {name: small refunds, tool: refund, when: call.args.amount <= 50, then: allow}
       - {name: refunds, tool: refund, then: require_approval}
+    limits: {snapshot: 8MB}
+    retention: {completed: 30d, failed: 90d, cancelled: 30d}
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from governor_agents.errors import ConfigError, PolicyFileError
 from governor_agents.policies.asks import Defaults, stage
 from governor_agents.policies.document import MAX_BYTES, Node, Problem, parse
 from governor_agents.policies.groups import Groups, check_approver
+from governor_agents.policies.keeping import NOTHING, OUTCOMES, Keeping
 from governor_agents.policies.readers import RULE_READERS, TERM_READERS, TOOL_READERS, Reader, at, each, scalar, version
 from governor_agents.policies.rules import Rule, RuleList, version_of
-from governor_agents.policies.values import GROUP, approver, count, one_line, seconds, suggestion, text
+from governor_agents.policies.values import GROUP, approver, count, one_line, seconds, size, suggestion, text
 
 _Found = dict[str, Any]
 
@@ -59,7 +62,7 @@ class _File:
             self.problems.append((problem.line, str(problem)))
             return
         keep: Reader = lambda node: node  # noqa: E731
-        sections = dict.fromkeys(("approvals", "groups", "tools", "rules"), keep)
+        sections = dict.fromkeys(("approvals", "groups", "tools", "rules", "limits", "retention"), keep)
         found = self._fields(self._root, sections | {"version": scalar(version)}, "the file", ("version",))
         self._sections = {name: node for name, node in found.items() if isinstance(node, Node)}
 
@@ -185,6 +188,15 @@ class _File:
         readers = TERM_READERS | {"approvers": self._approvers}
         return Defaults(**self._fields(node, readers, "approvals")) if node is not None else Defaults()
 
+    def keeping(self) -> Keeping:
+        """The sections ``limits`` and ``retention``."""
+        limits, retention = self._sections.get("limits"), self._sections.get("retention")
+        said = self._fields(limits, {"snapshot": scalar(size)}, "limits") if limits is not None else {}
+        spans = dict.fromkeys(OUTCOMES, scalar(seconds))
+        return Keeping(
+            said.get("snapshot"), self._fields(retention, spans, "retention") if retention is not None else NOTHING
+        )
+
     def rule_list(self, groups: Groups, tools: dict[str, Tool]) -> RuleList:
         """The whole file, as far as it could be read."""
         return RuleList(
@@ -195,6 +207,7 @@ class _File:
             defaults=self.defaults(),
             groups=groups.members,
             tools=self.tools(tools),
+            keeping=self.keeping(),
         )
 
     def lines(self) -> list[str]:

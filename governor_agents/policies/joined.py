@@ -11,6 +11,7 @@ from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import ConfigError, PolicyFileError
 from governor_agents.policies.asks import Defaults, Draft, draft
 from governor_agents.policies.groups import Groups
+from governor_agents.policies.keeping import Keeping, together
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import BoundRule, RuleList
 from governor_agents.policies.strictest import all_stages, join_versions, merge_terms, settle
@@ -33,6 +34,7 @@ class Joined:
     parts: tuple[Part, ...]
     tools: Tools
     groups: Groups
+    keeping: Keeping
     version: str
     base: Verdict
     read_only: Verdict
@@ -70,6 +72,7 @@ def join(
         parts=tuple(parts),
         tools=Tools({**_tools(lists), **tools}),
         groups=found,
+        keeping=together((one.source, one.keeping) for one in lists),
         version=version,
         base=base,
         read_only=Verdict("allow", "default", version, "read_only", "the tool is declared read-only"),

@@ -31,6 +31,7 @@ from governor_agents.core.verdicts import Policy, PolicyCallable, Verdict
 from governor_agents.policies.asks import Defaults
 from governor_agents.policies.explain import Explained, explain_list, explain_python
 from governor_agents.policies.joined import Joined, Part, join
+from governor_agents.policies.keeping import Keeping
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import Rule, RuleList
 from governor_agents.policies.strictest import strictest
@@ -118,6 +119,11 @@ class PolicySet:
     def tools(self) -> Mapping[str, Tool]:
         """What is declared of tools, by name or glob."""
         return self._joined.tools.declared
+
+    @property
+    def keeping(self) -> Keeping:
+        """What the files say of how much is kept, and for how long."""
+        return self._joined.keeping
 
     def people(self, approvers: Iterable[str]) -> tuple[str, ...]:
         """The people whom ids and ``group:NAME`` mean: sorted, each once. Raises `ConfigError`."""

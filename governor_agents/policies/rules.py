@@ -31,6 +31,7 @@ from governor_agents.errors import ConfigError
 from governor_agents.policies.asks import TERMS, Defaults, Draft, Duration, Names, draft
 from governor_agents.policies.conditions import Condition, ConditionFailed, Facts
 from governor_agents.policies.groups import Groups
+from governor_agents.policies.keeping import Keeping
 from governor_agents.policies.values import choice, globs, is_glob, matcher, one_line, person_id, reason_text, text
 
 OUTCOMES = ("allow", "deny", "require_approval")
@@ -161,12 +162,14 @@ class RuleList:
         defaults: Defaults | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         tools: Mapping[str, Tool] | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.name = text(name, "the name of a list of rules")
         self.source = source or name
         self.defaults = defaults or Defaults()
         self.groups = Groups(groups or {})
         self.tools = dict(tools or {})
+        self.keeping = keeping or Keeping()
         self.version = version or version_of([rule.content() for rule in rules])
         self.rules = tuple(BoundRule(rule, name, self.version, self.defaults) for rule in rules)
         self._cache: dict[str, _Touching] = {}

@@ -16,6 +16,9 @@ from governor_agents.errors import ConfigError
 MAX_SECONDS = 3660 * 86_400.0
 """Longest duration a policy may name, in seconds (ten years)."""
 
+MIN_SIZE, MAX_SIZE = 10**3, 10**11
+"""Smallest and largest size that a policy may name, in bytes."""
+
 MAX_NAME = 200
 """Longest name, glob or id of a person, in characters."""
 
@@ -26,6 +29,8 @@ GROUP = "group:"
 
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _UNITS = (86_400, 3_600, 60, 1)
+_SIZE = re.compile(r"([0-9]{1,12}) ?(B|KB|MB|GB|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
@@ -57,6 +62,18 @@ def seconds(value: object) -> float:
     if not 0 < value <= MAX_SECONDS:  # false for NaN too
         raise ConfigError("a duration must be longer than zero and at most 3660d")
     return float(value)
+
+
+def size(value: object) -> int:
+    """A number of bytes, from one or from ``500KB``, ``8MB``, ``8MiB``, ``1GB``."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is not None:
+        value = int(found[1]) * _BYTES[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{one_line(value, 40)!r} is no size; write it like 500KB, 8MB, 1GB or a number of bytes")
+    if not MIN_SIZE <= value <= MAX_SIZE:
+        raise ConfigError("a size must be at least 1KB and at most 100GB")
+    return value
 
 
 def text(value: object, what: str = "this") -> str:

@@ -18,6 +18,7 @@ from governor_agents.core import driving
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import Call, CallState, Change, Run, RunState, approval_id, evolve
 from governor_agents.core.settling import HALT
+from governor_agents.core.sizes import heaviest, too_large
 from governor_agents.core.verdicts import Verdict
 from governor_agents.driver import backoff
 from governor_agents.errors import (
@@ -78,8 +79,9 @@ class Pending:
 class Governed:
     """A function under governance; call it as before.
 
-    Raises `ArgumentsError`, `CallDenied`, `CallRejected`, `CallExpired`, `CallCancelled`, `CallInDoubt`, and whatever
-    the function raises. A person's answer (`Decision.respond`) is returned in the function's place.
+    Raises `ArgumentsError`, `CallDenied`, `CallRejected`, `CallExpired`, `CallCancelled`, `CallInDoubt`,
+    `SnapshotTooLarge` (before anybody is asked), and whatever the function raises. A person's answer
+    (`Decision.respond`) is returned in the function's place.
     """
 
     def __init__(
@@ -181,6 +183,9 @@ class Governed:
 
     async def _open(self, call: ToolCall, verdict: Verdict, *, waits: bool) -> Run:
         governor = self.governor
+        if len(call.args) > governor.max_snapshot:
+            parts = heaviest(thaw(call.args), declared=1)
+            raise too_large(f"the call of {self.name}", len(call.args), governor.max_snapshot, parts)
         await governor.open()
         fresh = Run(
             tenant=governor.tenant,

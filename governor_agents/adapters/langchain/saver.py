@@ -9,9 +9,10 @@ What it does not do: ``durability="exit"`` opens no run for a loop of one's own 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -29,10 +30,11 @@ from governor_agents.adapters.langchain.entries import Entry, Found, Place, Save
 from governor_agents.adapters.langchain.loops import AGENT, Loop, has_ended
 from governor_agents.adapters.langchain.output import answer
 from governor_agents.adapters.langchain.threads import Threads
-from governor_agents.adapters.langchain.values import Serde, Values
+from governor_agents.adapters.langchain.values import MARK, Serde, Values, parse
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Json
-from governor_agents.errors import ConfigError, SnapshotError
+from governor_agents.core.sizes import Part, heaviest, size_of, too_large
+from governor_agents.errors import ConfigError, GovernorError, SnapshotError, SnapshotTooLarge
 
 if TYPE_CHECKING:
     from governor_agents.adapters.langchain.adapter import LangChainAdapter
@@ -103,7 +105,10 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` without a claim."""
+        """Store a checkpoint. Raises `SnapshotError` for a value that is not stored, `Fenced` without a claim.
+
+        `SnapshotTooLarge` for one that is larger than the governor's limit: that ends the run.
+        """
         saving = self._saving(config, checkpoint, metadata)
         return saving.config if saving.waits else self.governor.loop.call(self._put(saving))
 
@@ -123,6 +128,10 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         driver, place, running = current_claim(), _place(config), _running(config)
         begins = running and metadata.get("source") == "input"
         own = running and driver is None
+        stored = self.values.dumps(dict(checkpoint), "checkpoint")
+        if (size := size_of(stored)) > self.governor.max_snapshot:
+            parts = heaviest(_root(parse(stored)), declared=1, bare=_bare)
+            self._refuse(size, parts, place, "the checkpoint", own=own, begins=begins)
         opens = self.shared.loops.begin(place.thread) if begins and own and not place.ns else None
         parent = config["configurable"].get("checkpoint_id") or ""
         saving = _Saving(
@@ -130,7 +139,7 @@ class GovernorSaver(BaseCheckpointSaver[int]):
             config,
             checkpoint,
             cast(dict[str, Any], get_checkpoint_metadata(config, metadata)),
-            Saved(checkpoint["id"], parent, self.values.dumps(dict(checkpoint), "checkpoint"), "{}", initial=begins),
+            Saved(checkpoint["id"], parent, stored, "{}", initial=begins),
             driver,
             own=own,
             opens=opens,
@@ -192,6 +201,9 @@ class GovernorSaver(BaseCheckpointSaver[int]):
             for at, (channel, value) in enumerate(writes)
         )
         driver, running = current_claim(), _running(config)
+        if (size := sum(size_of(value) for _, _, value in items)) > self.governor.max_snapshot:
+            parts = heaviest({channel: parse(value) for _, channel, value in items}, declared=1, bare=_bare)
+            self._refuse(size, parts, _place(config), "what a task wrote", own=running and driver is None)
         written = Written(config["configurable"]["checkpoint_id"], task_id, task_path, items)
         entry = Entry(written, driver, own=running and driver is None)
         special = any(channel in WRITES_IDX_MAP for channel, _ in writes)
@@ -199,6 +211,22 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         if waits:
             self.threads.later(_place(config), entry)
         return entry, waits
+
+    def _refuse(
+        self, size: int, parts: list[Part], place: Place, what: str, *, own: bool, begins: bool = False
+    ) -> NoReturn:
+        """Nothing of it is stored. It ends a loop of one's own here, as FAILED; under a driver the driver does."""
+        error = too_large(f"{what} of thread {place.thread}", size, self.governor.max_snapshot, parts)
+        if own and begins and not place.ns:  # its run is not open yet: the loop's first tool hears of it, and stops it
+            self.shared.loops.begin(place.thread).opened.set_exception(error)
+        elif own:
+            self.governor.loop.call(self._end(place.thread, error))
+        raise error
+
+    async def _end(self, thread: str, error: SnapshotTooLarge) -> None:
+        with contextlib.suppress(GovernorError):  # what kept its run from being opened, or from being ended now
+            await self.shared.loops.claimed(thread)
+            await self.shared.loops.finish(thread, error=f"{type(error).__name__}: {error}")
 
     async def _put_writes(self, place: Place, entry: Entry) -> None:
         await self.governor.open()
@@ -370,6 +398,17 @@ class GovernorSaver(BaseCheckpointSaver[int]):
         """Checkpoints, the newest first within each namespace."""
         for found in self.governor.loop.call(self._matching(config, filter or {}, before, limit)):
             yield self._tuple(found)
+
+
+def _root(checkpoint: Json) -> Json:
+    """Where the graph's own names begin."""
+    return checkpoint.get("channel_values") if isinstance(checkpoint, dict) else checkpoint
+
+
+def _bare(value: Json) -> Json:
+    """What a mark of `Values` holds."""
+    marked = value.get(MARK) if isinstance(value, dict) and len(value) == 1 else None
+    return marked[-1] if isinstance(marked, list) and marked else value
 
 
 def _newest(place: Place, metadata: Json, newest: bool) -> bool:
