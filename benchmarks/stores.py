@@ -29,7 +29,7 @@ def server(name: str, place: Path) -> Iterator[str]:
         yield own
         return
     kinds = {"redis": RedisServer, "redis-cluster": RedisCluster, "mongodb": MongoServer}
-    with kinds[name](place / f"{name}-{uuid.uuid4().hex[:8]}") as started:
+    with kinds[name](place.absolute() / f"{name}-{uuid.uuid4().hex[:8]}") as started:
         yield started.url
 
 

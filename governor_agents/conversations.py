@@ -6,6 +6,7 @@ again, so two messages that come at the same moment never drive one conversation
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from functools import partial
 
@@ -27,10 +28,18 @@ class Conversations:
         record = await self._runs.store.load("thread", self._runs.tenant, _id(conversation))
         if record is None:
             return Record("thread", self._runs.tenant, _id(conversation), b"")
-        run = await self._runs.find(_run(record))
+        run = await self._runs.find(self.run_of(record) or " ")  # no run has such an id
         if run is not None and run.state is RunState.ACTIVE:
             raise IllegalTransition(f"conversation {conversation} is being driven by run {run.id}; wait for it")
         return record
+
+    @staticmethod
+    def run_of(pointer: Record) -> str:
+        """The id of the run that a pointer names, empty when it names none. Raises `SnapshotError`."""
+        try:
+            return pointer.body.decode()
+        except UnicodeDecodeError:
+            raise SnapshotError("the pointer of a conversation is not readable") from None
 
     async def take(self, seen: Record, run: Run) -> None:
         """Point the conversation to this run. Raises `IllegalTransition` when another message was faster."""
@@ -44,19 +53,13 @@ class Conversations:
 
     async def unfinished(self, conversation: str) -> list[Run]:
         """Every run of the conversation that has not ended."""
-        found: list[Run] = []
-        for state in RunState:
-            if not state.ended:
-                where = {"conversation": conversation, "state": state.value}
-                found += [run async for run in self._runs.every(where)]
-        return found
 
+        async def those(state: RunState) -> list[Run]:
+            where = {"conversation": conversation, "state": state.value}
+            return [run async for run in self._runs.every(where)]
 
-def _run(record: Record) -> str:
-    try:
-        return record.body.decode() or " "  # no run has such an id
-    except UnicodeDecodeError:
-        raise SnapshotError("the pointer of a conversation is not readable") from None
+        found = await asyncio.gather(*(those(state) for state in RunState if not state.ended))
+        return [run for runs in found for run in runs]
 
 
 def _id(conversation: str) -> str:

@@ -50,6 +50,31 @@ async def test_an_input_opens_a_run_that_ends_with_the_loop(store: str, ledger: 
     assert ledger.lines == ["note a", "note a"]
 
 
+async def test_a_turn_looks_at_no_earlier_run_and_takes_the_id_of_none(store: str, ledger: Ledger) -> None:
+    """The tenth message reads as little as the second; a run that was removed by then gives its id to nobody."""
+    counted: list[str] = []
+
+    class Counting(SQLiteStore):
+        async def load(self, kind: str, tenant: str, id: str) -> Any:
+            counted.append(f"{kind} {id}")
+            return await super().load(kind, tenant, id)
+
+    app = App(Counting(store), ledger, [[("note", {"text": "a"})]])
+    reads: list[int] = []
+    for _ in range(10):
+        counted.clear()
+        await app.agent.ainvoke(says("go"), on("t1"))
+        reads.append(len(counted))
+    assert reads[1] == reads[9] and "run t1/1" not in counted
+    governor = app.governor
+    for n in range(1, 11):
+        record = await governor.loop.bridge(governor.store.load("run", "default", f"t1/{n}"))
+        assert record is not None
+        assert await governor.loop.bridge(governor.store.delete("run", "default", record.id, record.v))
+    await app.agent.ainvoke(says("go"), on("t1"))
+    assert [run.id for run in await governor.list_runs()] == ["t1/11"]
+
+
 def test_a_synchronous_loop_is_a_run_too(store: str, ledger: Ledger) -> None:
     pay = make_tools(ledger)[0]
     app = App(store, ledger, [[("pay", {"amount": 3})], [("pay", {"amount": 100})]], tools=[pay])
