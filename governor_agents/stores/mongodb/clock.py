@@ -13,11 +13,9 @@ from typing import Any, Final
 from pymongo import ReturnDocument
 
 from governor_agents.errors import ClockError, StoreError
+from governor_agents.stores.mongodb.documents import NOW
 
 CLOCK: Final = "clock"
-NOW: Final = {"$divide": [{"$toLong": "$$NOW"}, 1000]}
-"""The server's clock in epoch seconds, as an expression."""
-
 GRAIN: Final = 1.0
 """Seconds between two raises of the floor by one process that writes all the time."""
 
@@ -46,6 +44,12 @@ class Clock:
         raised: Any = [{"$set": {"floor": {"$max": ["$floor", NOW]}, "writes": {"$add": ["$writes", 1]}}}]
         found = await self._meta.find_one_and_update({"_id": CLOCK}, raised, return_document=ReturnDocument.AFTER)
         return self._told([] if found is None else [{"now": found["floor"]}])
+
+    async def works(self) -> bool:
+        """True when the server looks at its clock inside of a write. Some that speak the protocol do not."""
+        proof: Any = [{"$set": {"proof": [{"$lte": [NOW, 1.0]}, {"$lte": [NOW, 1e11]}]}}]
+        found = await self._meta.find_one_and_update({"_id": CLOCK}, proof, return_document=ReturnDocument.AFTER)
+        return found is not None and found.get("proof") == [False, True]
 
     async def wrote(self) -> None:
         """Called after each write: raise the floor when it is time, or when others look at the mark of writes."""

@@ -6,7 +6,7 @@ A document of ``ga_record``::
     kind, tenant, id, v, due, index: {state, agent, …}             events  its newest events: {seq, body}
     life     one per insert: events and chunks belong to it        fresh   its newest blobs: {digest, put, data}
     body     bytes; or count (a counter); or large: {put, size}    moved   the events in ga_event: {from, to, put}
-    gone     since when it is being deleted                        weight  how much events and fresh weigh
+    gone     since when it is being deleted
 
 What is small rides in the document and is written by the compare-and-set itself; `tidying` moves it out before it
 becomes much. What is large is written before, under a `put`, and the document names the put (`chunks`).
@@ -37,11 +37,14 @@ RIDES: Final = 64 * 1024
 RIDE_TOGETHER: Final = 256 * 1024
 """Bytes of events, and of blobs, that one write may let ride."""
 
-_ENTRY: Final = 1000
-"""What an event or a blob in a document weighs beside its bytes."""
+MUCH: Final = 32 * 1024
+"""Bytes of one write after which its document is tidied at once."""
 
-FULL: Final = 48 * _ENTRY
-"""The weight from which on a document is tidied."""
+TIDIED: Final = 16
+"""After how many versions a document is tidied in any case."""
+
+NOW: Final = {"$divide": [{"$toLong": "$$NOW"}, 1000]}
+"""The server's clock in epoch seconds, as an expression."""
 
 HERE: Final[Document] = {"gone": {"$exists": False}}
 """The condition for documents that are not being deleted."""
@@ -111,14 +114,9 @@ class Parts:
         return bool(self.pieces or self.rows)
 
     @property
-    def weight(self) -> int:
-        """What rides."""
-        return weight(self.events) + weight(self.fresh)
-
-
-def weight(entries: Iterable[Mapping[str, Any]]) -> int:
-    """What entries of ``events`` or ``fresh`` weigh."""
-    return sum(_ENTRY + len(each.get("body", b"")) + len(each.get("data", b"")) for each in entries)
+    def much(self) -> bool:
+        """True when so much of it rides that it is moved out at once."""
+        return sum(len(each.get("body", each.get("data", b""))) for each in [*self.events, *self.fresh]) > MUCH
 
 
 def taken_apart(
@@ -202,37 +200,46 @@ def new_document(record: Record, op: str, parts: Parts, life: ObjectId) -> Docum
         "events": parts.events,
         "fresh": parts.fresh,
         "moved": parts.moved,
-        "weight": parts.weight,
     }
 
 
 def swap_filter(record: Record, op: str, events: Sequence[StoredEvent]) -> Document:
     """The document that this swap may replace: at its version, without this op, without these events."""
-    clashes: list[Document] = []
-    for span in spans(event.seq for event in events):
-        within = {"$gte": span["from"], "$lte": span["to"]}
-        clashes.append({"events": {"$elemMatch": {"seq": within}}})
-        clashes.append({"moved": {"$elemMatch": {"from": {"$lte": span["to"]}, "to": {"$gte": span["from"]}}}})
-    return {
+    where: Document = {
         "_id": key(record.kind, record.tenant, record.id),
         "v": record.v,
         **HERE,
         "ops": {"$ne": mark(op)},
-        **({"$nor": clashes} if clashes else {}),
     }
+    if events:
+        where["events.seq"] = {"$nin": [event.seq for event in events]}
+    apart = [
+        {"moved": {"$not": {"$elemMatch": {"from": {"$lte": span["to"]}, "to": {"$gte": span["from"]}}}}}
+        for span in spans(event.seq for event in events)
+    ]
+    return where | (apart[0] if len(apart) == 1 else {"$and": apart} if apart else {})
 
 
-def swap_update(record: Record, op: str, parts: Parts) -> Document:
-    """What a swap does to the document. Nothing of the old record shines through."""
-    new: Document = {"v": Int64(record.v + 1), "index": dict(record.index), **parts.content}
+def swap_update(record: Record, op: str, parts: Parts, not_after: float | None) -> list[Document]:
+    """What a swap makes of the document: a new one, in which nothing of the old record shines through.
+
+    The server looks at its clock while it writes: behind ``not_after`` the document stays as it is.
+    """
+    new: Document = dict.fromkeys(("_id", "kind", "tenant", "id", "life"))
+    new = {name: f"${name}" for name in new}
+    new |= {"v": Int64(record.v + 1), **{name: {"$literal": value} for name, value in parts.content.items()}}
+    new["index"] = {"$literal": dict(record.index)}
     if record.due is not None:
         new["due"] = float(record.due)
-    old = {"body", "large", "count", "due"} - new.keys()
-    push: Document = {"ops": {"$each": [mark(op)], "$slice": -OPS_KEPT}}
-    for name in ("events", "fresh", "moved"):
-        if added := getattr(parts, name):
-            push[name] = {"$each": added}
-    return {"$set": new, "$unset": dict.fromkeys(old, ""), "$push": push, "$inc": {"weight": parts.weight}}
+    new["ops"] = {"$slice": [_longer("ops", [mark(op)]), -OPS_KEPT]}
+    new |= {name: _longer(name, getattr(parts, name)) for name in ("events", "fresh", "moved")}
+    intime = {"$lte": [NOW, not_after]}
+    return [{"$replaceWith": new if not_after is None else {"$cond": [intime, new, "$$ROOT"]}}]
+
+
+def _longer(name: str, added: Sequence[Any]) -> Any:
+    """A list of the document, with these behind it."""
+    return {"$concatArrays": [{"$ifNull": [f"${name}", []]}, {"$literal": list(added)}]}
 
 
 def clashing(document: Mapping[str, Any], events: Sequence[StoredEvent]) -> int:

@@ -54,6 +54,12 @@ def translated(shown: str) -> Iterator[None]:
         yield
     except (PyMongoError, BSONError) as error:
         raise failure(shown, error) from error
+    except RuntimeError as error:
+        if "event loop" not in str(error):
+            raise
+        raise StoreError(
+            f"{shown}: the client that was passed lives on another event loop; make the store there"
+        ) from error
 
 
 def failure(shown: str, error: Exception) -> StoreError:

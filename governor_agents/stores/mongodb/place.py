@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
+from pymongo.uri_parser import parse_uri, split_options
 
 from governor_agents.core.urls import shown as without_passwords
 from governor_agents.errors import ConfigError
@@ -17,9 +17,11 @@ from governor_agents.errors import ConfigError
 SCHEMES: Final = ("mongodb", "mongodb+srv")
 DATABASE: Final = "governor"
 PREFIX: Final = "ga"
+WTIMEOUT: Final = 10_000
+"""Milliseconds after which a majority that does not confirm makes a write doubtful, where the URL does not say."""
 
 _QUOTED: Final = "write : / ? # @ and % in a user name or password as %3A %2F %3F %23 %40 and %25"
-_OURS: Final = ("collection", "unsafe")
+_OURS: Final = ("collection", "unsafe", "j")
 _PREFIX: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _NOT_IN_DATABASE: Final = re.compile(r'[/\\. "$*<>:|?\0]')
 
@@ -41,6 +43,7 @@ class Place:
     unsafe: bool = False
     lines: tuple[str, ...] = ()
     concern: tuple[int | str, bool] = ("majority", True)
+    wtimeout: int = WTIMEOUT
     given: frozenset[str] = frozenset()
 
     @classmethod
@@ -50,7 +53,7 @@ class Place:
         ``mongodb://[user:password@]host[:port][,host…][/database][?options]``, or ``mongodb+srv://``. The database is
         ``governor`` when the path names none. Options of our own: ``collection``, with which the names of the
         collections begin (``ga``), and ``unsafe=allow`` to open a store whose settings could lose acknowledged
-        decisions. All others go to the driver as they are.
+        decisions. (``j`` is read too: drivers call it ``journal``.) All others go to the driver as they are.
         """
         scheme, _, rest = url.partition("://")
         location, question, query = rest.partition("?")
@@ -58,7 +61,7 @@ class Place:
         shown = without_passwords(url).partition("?")[0]
         if scheme not in SCHEMES or not authority.rpartition("@")[2]:
             raise ConfigError(f"{shown}: write mongodb://[user:password@]host[:port]/database, or mongodb+srv://…")
-        if "@" in path or "@" in query:
+        if "/" in authority or "@" in path + query or "@" in authority.rpartition("@")[0]:
             raise ConfigError(f"{shown}: {_QUOTED}")
         options = parse_qsl(query.replace(";", "&"), keep_blank_values=True)
         ours = {name: value for name, value in options if name in _OURS}
@@ -73,6 +76,7 @@ class Place:
             unsafe=_allowed(shown, ours.get("unsafe", "")),
             lines=tuple(_lines(options)),
             concern=_concern(options),
+            wtimeout=_wtimeout(shown, options),
             given=frozenset(name.lower() for name, _ in options),
         )
         _refuse(place)
@@ -85,6 +89,14 @@ def _allowed(shown: str, text: str) -> bool:
     return text == "allow"
 
 
+def _wtimeout(shown: str, options: list[tuple[str, str]]) -> int:
+    found = {name.lower(): value for name, value in options}
+    text = found.get("wtimeoutms", found.get("wtimeout", str(WTIMEOUT)))
+    if not text.isdecimal() or not 0 < int(text) <= 3_600_000:
+        raise ConfigError(f"{shown}: wtimeoutMS is a number of milliseconds, at most an hour")
+    return int(text)
+
+
 def _refuse(place: Place) -> None:
     if _NOT_IN_DATABASE.search(place.database) or len(place.database.encode()) > 63:
         raise ConfigError(f"{place.shown}: a database of MongoDB cannot have this name; write letters, digits, - and _")
@@ -92,25 +104,29 @@ def _refuse(place: Place) -> None:
         raise ConfigError(
             f"{place.shown}: collection={place.prefix!r} begins no name of a collection; write letters, digits, _"
         )
-    if place.driver.startswith("mongodb+srv://"):
-        return  # what stands behind it is asked of the DNS, when the store is opened
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the driver gives them again when it connects
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the driver gives them again when it connects
+        _refuse_options(place)
+        if place.driver.startswith("mongodb+srv://"):
+            return  # what stands behind it is asked of the DNS, when the store is opened
+        try:
             parse_uri(place.driver)
-    except (PyMongoError, ValueError) as error:
-        # Not its own words, nor as the cause: some of them repeat the URL.
-        raise ConfigError(f"{place.shown}: {_why(error)}") from None
+        except (PyMongoError, ValueError) as error:
+            # Not its own words, nor as the cause: some of them repeat the URL.
+            mend = _QUOTED if "RFC 3986" in str(error) else "write mongodb://[user:password@]host[:port]/database"
+            raise ConfigError(f"{place.shown}: the driver cannot read this URL; {mend}") from None
 
 
-def _why(error: Exception) -> str:
-    said = str(error)
-    if "RFC 3986" in said or "escaped" in said:
-        return _QUOTED
-    found = re.match(r"(?:The value of |Unknown option: |option )?'?([A-Za-z]+)'? (?:must|is|requires|cannot)\b", said)
-    if found:
-        return f"the driver does not take the value of the option {found[1]}; correct it"
-    return "the driver cannot read this URL; write mongodb://[user:password@]host[:port]/database?option=value"
+def _refuse_options(place: Place) -> None:
+    """One by one, since the driver does not say which one it means. A mistyped ``tls`` must not be ignored."""
+    for option in filter(None, place.driver.partition("?")[2].split("&")):
+        try:
+            split_options(option, True, False)
+        except (PyMongoError, ValueError):
+            name = option.partition("=")[0]
+            raise ConfigError(
+                f"{place.shown}: the driver does not know the option {name}, or not this value of it; correct it"
+            ) from None
 
 
 def _lines(options: list[tuple[str, str]]) -> list[str]:

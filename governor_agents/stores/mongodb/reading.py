@@ -63,7 +63,7 @@ class Reading:
         """Records whose index fields equal ``fields``, by id."""
         where = {"kind": kind, "tenant": tenant, "id": {"$gt": after}}
         where |= {f"index.{name}": value for name, value in fields.items()}
-        index = next((name for name in SELECTIVE if name in fields), "id")
+        index = next((name for name in SELECTIVE if name in fields), "")
         return await self._records(await self._page([where], [("id", 1)], index, limit, _NOT_RIDING))
 
     async def scan(self, kind: str, limit: int, after: tuple[str, str] | None) -> list[Held]:
@@ -73,7 +73,7 @@ class Reading:
             tenant, id = after
             same = {"kind": kind, "tenant": tenant, "id": {"$gt": id}}
             stretches = [same, {"kind": kind, "tenant": {"$gt": tenant}}]
-        rows = await self._page(stretches, [("tenant", 1), ("id", 1)], "id", limit, _WITH_BLOBS)
+        rows = await self._page(stretches, [("tenant", 1), ("id", 1)], "", limit, _WITH_BLOBS)
         owned = await self.chunks.digests([documents.life(row) for row in rows])
         return [
             Held(record, tuple(sorted(owned[documents.life(row)] | {each["digest"] for each in row.get("fresh", ())})))
@@ -84,11 +84,12 @@ class Reading:
     async def _page(
         self, stretches: list[Document], order: list[tuple[str, int]], index: str, limit: int, shown: Document
     ) -> list[Document]:
-        """Documents of one stretch of an index after the other, until there are enough."""
+        """Documents of one stretch of an index after the other, until there are enough. No ``index``: no choice."""
         found: list[Document] = []
         for where in stretches:
             if len(found) < limit:
-                rows = self.to.record.find({**where, **HERE}, shown).sort(order).hint(index)
+                rows = self.to.record.find({**where, **HERE}, shown).sort(order)
+                rows = rows.hint(index) if index else rows
                 found += await rows.limit(limit - len(found)).to_list(None)
         return found
 
@@ -128,7 +129,7 @@ class Reading:
         if any(span["to"] > after for span in moved):
             puts = [None, *(span["put"] for span in moved if "put" in span)]
             where = {"life": documents.life(document), "seq": {"$gt": after}, "put": {"$in": puts}}
-            rows = self.to.event.find(where).sort([("seq", 1)]).hint("life").limit(limit)
+            rows = self.to.event.find(where).sort([("seq", 1)]).limit(limit)
             found |= {row["seq"]: row for row in await rows.to_list(None)}
         return [StoredEvent(seq, await self._event(found[seq], document)) for seq in sorted(found)[:limit]]
 

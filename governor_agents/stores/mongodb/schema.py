@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
-from pymongo import ASCENDING, IndexModel, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, IndexModel, ReadPreference, WriteConcern
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from governor_agents.core.ports import INDEX_FIELDS
-from governor_agents.errors import StoreError, StoreTooNew, UnsafeStore
-from governor_agents.stores.mongodb.clock import CLOCK, NOW
+from governor_agents.errors import StoreError, StoreTooNew
+from governor_agents.stores.mongodb.clock import CLOCK
 from governor_agents.stores.mongodb.documents import Document
 from governor_agents.stores.mongodb.place import Place
 
 VERSION: Final = 1
 """The layout that this version of governor-agents writes."""
 
-WTIMEOUT: Final = 10_000
-"""Milliseconds after which a majority that does not confirm makes a write doubtful, unless the URL says others."""
+LOOK_LIMIT: Final = 10_000
+"""Milliseconds that a look at what stands may wait for a majority."""
 
 KEPT_GONE: Final = 7 * 24 * 3600
 """Seconds after which the server itself removes a document whose deletion nobody finished."""
@@ -50,7 +50,7 @@ class Collections:
     def of(cls, client: Any, place: Place, *, replicated: bool) -> Collections:
         """The collections of a place."""
         w, journal = place.concern if place.unsafe else ("majority", True)
-        concern = WriteConcern(w, j=journal, wtimeout=WTIMEOUT if w == "majority" else None)
+        concern = WriteConcern(w, j=journal, wtimeout=place.wtimeout if w == "majority" else None)
         database = client.get_database(place.database)
 
         def collection(name: str, level: str = "majority") -> Any:
@@ -67,7 +67,7 @@ class Collections:
 
     async def stands(self, where: Document, shown: Document) -> Document | None:
         """A document as it stands, seen so that nothing can take it back."""
-        found: Document | None = await self.firm.find_one(where, shown, max_time_ms=WTIMEOUT)
+        found: Document | None = await self.firm.find_one(where, shown, max_time_ms=LOOK_LIMIT)
         return found
 
 
@@ -86,7 +86,7 @@ RECORD_INDEXES: Final = [
         _index(field, "kind", "tenant", f"index.{field}", "id", **_where(f"index.{field}"))
         for field in sorted(INDEX_FIELDS)
     ),
-    _index("gone", "gone", expireAfterSeconds=KEPT_GONE),
+    _index("gone", "gone", expireAfterSeconds=KEPT_GONE, **_where("gone")),
 ]
 EVENT_INDEXES: Final = [_index("life", "life", "seq"), _index("ahead", "put", **_where("ahead"))]
 CHUNK_INDEXES: Final = [_index("life", "life", "name", "put", "n"), _index("ahead", "put", **_where("ahead"))]
@@ -95,14 +95,13 @@ CHUNK_INDEXES: Final = [_index("life", "life", "name", "put", "n"), _index("ahea
 async def prepare(collections: Collections, place: Place) -> None:
     """Refuse a place that is another's or newer, then make what is missing. Any number of processes may race here.
 
-    Raises `StoreError`, `StoreTooNew`, `UnsafeStore`.
+    Raises `StoreError`, `StoreTooNew`.
     """
     await _refuse_foreign(collections, place)
     await _version(collections, place)
     await collections.record.create_indexes(RECORD_INDEXES)
     await collections.event.create_indexes(EVENT_INDEXES)
     await collections.chunk.create_indexes(CHUNK_INDEXES)
-    await _prove_clock(collections, place)
 
 
 async def _refuse_foreign(collections: Collections, place: Place) -> None:
@@ -151,19 +150,3 @@ async def _version(collections: Collections, place: Place) -> None:
             "upgrade it, or name another store"
         )
     return None
-
-
-async def _prove_clock(collections: Collections, place: Place) -> None:
-    """A server that speaks the protocol may still not know ``$$NOW`` inside of a write: then late writes would win."""
-    tried = {"_id": CLOCK, "$expr": {"$lte": [NOW, 1.0]}}
-    late = await collections.meta.find_one_and_update(
-        tried, {"$inc": {"writes": 0}}, return_document=ReturnDocument.AFTER
-    )
-    intime = await collections.meta.find_one_and_update(
-        {"_id": CLOCK, "$expr": {"$lte": [NOW, 1e11]}}, {"$inc": {"writes": 0}}, return_document=ReturnDocument.AFTER
-    )
-    if late is not None or intime is None:
-        raise UnsafeStore(
-            f"{place.shown}: the server does not compare times inside of a write ($$NOW), so a decision could come too "
-            "late and win; use MongoDB 5.0 or newer"
-        )

@@ -104,12 +104,21 @@ class MongoDBStore:
                 to = Collections.of(client, place, replicated=server.replicated)
                 await prepare(to, place)
                 opened = _joined(client, to, place, streams=server.replicated)
+                await self._refuse_timeless(opened.clock)
                 await opened.writing.tidying.sweep(await opened.clock.read())
                 return opened
         except BaseException:
             if self._given is None:
                 await client.close()
             raise
+
+    async def _refuse_timeless(self, clock: Clock) -> None:
+        """Late writes would win, so this is not for ``unsafe=allow`` to allow."""
+        if not await clock.works():
+            raise UnsafeStore(
+                f"{self._place.shown}: the server does not look at its clock inside of a write ($$NOW), so a decision "
+                "could come too late and win; use MongoDB 5.0 or newer"
+            )
 
     def _refuse(self, lines: list[str]) -> None:
         if lines and not self._place.unsafe:
@@ -118,11 +127,11 @@ class MongoDBStore:
     async def close(self) -> None:
         """Let go of everything; a client that was passed goes on."""
         async with self._gate:
-            opened, self._open = self._open, None
-            if opened is not None:
-                await self._home.run(self._leave(opened))
+            if self._open is not None:
+                await self._home.run(self._leave(self._open))
 
     async def _leave(self, opened: _Opened) -> None:
+        self._open = None
         await opened.waking.stop()
         if self._given is None:
             await opened.client.close()

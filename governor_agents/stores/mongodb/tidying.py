@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bson import ObjectId
 
 from governor_agents.stores.mongodb.chunks import Chunks, insert_rows
-from governor_agents.stores.mongodb.documents import HERE, Document, blob_name, merged, spans, weight
+from governor_agents.stores.mongodb.documents import BODY, HERE, Document, blob_name, merged, spans
 from governor_agents.stores.mongodb.schema import Collections
 
 STALE: Final = 24 * 3600
@@ -40,6 +40,7 @@ class Tidying:
         events = [each for each in document["events"] if "seq" in each]
         await insert_rows(self.to.event, [_event_row(each, life, key) for each in events])
         await self._settle_blobs(document, key)
+        await self._drop_bodies(document)
         still = {"_id": key, "life": life, "moved": moved, **HERE, **_first(events, document["fresh"])}
         done = await self.to.record.update_one(still, _moved_out(events, document["fresh"], moved))
         if done.matched_count:
@@ -50,14 +51,23 @@ class Tidying:
     async def _settle_blobs(self, document: Mapping[str, Any], key: str) -> None:
         life, fresh = document["life"], document["fresh"]
         known = (await self.chunks.digests([life]))[life] if fresh else set()
-        riding = [each for each in fresh if "data" in each and each["digest"] not in known]
-        await insert_rows(self.to.chunk, [_chunk_row(each, life, key) for each in riding])
+        riding = {each["digest"]: each for each in fresh if "data" in each and each["digest"] not in known}
+        await insert_rows(self.to.chunk, [_chunk_row(each, life, key) for each in riding.values()])
         puts = [each["put"] for each in fresh if "data" not in each]
         puts += [span["put"] for span in document["moved"] if "put" in span]
         if puts:
             for collection in (self.to.chunk, self.to.event):
                 where = {"life": life, "put": {"$in": puts}, "ahead": {"$exists": True}}
                 await collection.update_many(where, {"$unset": {"ahead": ""}})
+
+    async def _drop_bodies(self, document: Mapping[str, Any]) -> None:
+        """Bodies that were replaced, by a process that died before it removed them.
+
+        Whoever may still win looked at the document as it is, so its put is younger than the one in it.
+        """
+        if (large := document.get("large")) is not None:
+            older = ObjectId.from_datetime(large["put"].generation_time - timedelta(minutes=1))
+            await self.to.chunk.delete_many({"life": document["life"], "name": BODY, "put": {"$lt": older}})
 
     async def finish(self, key: str, life: ObjectId) -> None:
         """Remove all that belongs to a document that is being deleted, then the document."""
@@ -71,7 +81,7 @@ class Tidying:
     async def sweep(self, now: float) -> int:
         """Finish what processes left that died a day ago: deletions, and content whose write never came. How many."""
         before = datetime.fromtimestamp(now - STALE, UTC)
-        half = self.to.record.find({"gone": {"$lt": before}}, {"life": 1}).limit(SWEPT_AT_ONCE)
+        half = self.to.record.find({"gone": {"$lt": before}}, {"life": 1}).hint("gone").limit(SWEPT_AT_ONCE)
         leftovers = 0
         for document in await half.to_list(None):
             await self.finish(document["_id"], document["life"])
@@ -134,5 +144,4 @@ def _moved_out(events: list[Document], fresh: list[Document], moved: list[Docume
             "events": {"seq": {"$in": seqs}},
             "fresh": {"put": {"$in": [each["put"] for each in fresh]}},
         },
-        "$inc": {"weight": -(weight(events) + weight(fresh))},
     }

@@ -15,8 +15,8 @@ from governor_agents.core.ports import OPS_KEPT, Blob, Record, StoredEvent, Swap
 from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.stores.mongodb import documents
 from governor_agents.stores.mongodb.chunks import Chunks, put_at
-from governor_agents.stores.mongodb.clock import NOW, Clock
-from governor_agents.stores.mongodb.documents import FULL, HERE, Document, Parts
+from governor_agents.stores.mongodb.clock import Clock
+from governor_agents.stores.mongodb.documents import HERE, TIDIED, Document, Parts
 from governor_agents.stores.mongodb.reading import Reading
 from governor_agents.stores.mongodb.schema import Collections
 from governor_agents.stores.mongodb.tidying import Tidying
@@ -62,7 +62,7 @@ class Writing:
             await self.chunks.withdraw(parts, life)
             stands = await self.to.stands({"_id": key}, _STANDS)
             return None if stands is None else await self._in_the_way(key, stands, op)
-        await self._won(key, parts, life, parts.weight)
+        await self._won(key, parts, life, record.v or 1)
         return Swapped(won=True, v=record.v or 1)
 
     async def _in_the_way(self, key: str, stands: Document, op: str) -> Swapped | None:
@@ -74,31 +74,22 @@ class Writing:
     async def swap(self, record: Record, op: str, events: Events, blobs: Blobs, not_after: float | None) -> Swapped:
         """Replace the record whose version is ``record.v``."""
         documents.refuse_double(record, events)
-        where = documents.swap_filter(record, op, events)
+        where, old = documents.swap_filter(record, op, events), None
         life, known = ObjectId(), frozenset[str]()
         if documents.needs_ahead(record, events, blobs):
             stands = await self.to.stands({"_id": where["_id"], **HERE}, _STANDS)
             if stands is None or stands.get("v") != record.v or documents.mark(op) in documents.ops(stands):
                 return Swapped(won=False) if stands is None else await self._lost(stands, op)
-            life, known = documents.life(stands), await self._known(stands)
+            life, known, old = documents.life(stands), await self._known(stands), stands.get("large")
             where["life"] = life
-        if not_after is not None:
-            if await self.clock.read() > not_after:  # the server's clock may be behind the floor
-                return await self._not_swapped(record, op, events, not_after)
-            where["$expr"] = {"$lte": [NOW, not_after]}
+        if not_after is not None and await self.clock.read() > not_after:
+            return await self._not_swapped(record, op, events, not_after)  # the server's clock may be behind the floor
         parts = await self._go_ahead(record, events, blobs, life, known)
-        before = await self.to.record.find_one_and_update(
-            where,
-            documents.swap_update(record, op, parts),
-            projection={"life": 1, "large": 1, "weight": 1},
-            return_document=ReturnDocument.BEFORE,
-        )
-        if before is None:
+        done = await self.to.record.update_one(where, documents.swap_update(record, op, parts, not_after))
+        if not done.modified_count:
             await self.chunks.withdraw(parts, life)
             return await self._not_swapped(record, op, events, not_after)
-        await self._won(
-            where["_id"], parts, documents.life(before), before.get("weight", 0) + parts.weight, before.get("large")
-        )
+        await self._won(where["_id"], parts, life, record.v + 1, old)
         return Swapped(won=True, v=record.v + 1)
 
     async def _known(self, stands: Document) -> frozenset[str]:
@@ -117,16 +108,16 @@ class Writing:
         return parts
 
     async def _won(
-        self, key: str, parts: Parts, life: ObjectId, weight: int, old: Mapping[str, ObjectId] | None = None
+        self, key: str, parts: Parts, life: ObjectId, v: int, old: Mapping[str, ObjectId] | None = None
     ) -> None:
         """What follows a write that stands. Should it fail, the write stands all the same, and others do it later."""
         self.waking.wrote()
-        if parts.ahead:
-            await self.chunks.confirm(parts, life)
         with contextlib.suppress(PyMongoError, StoreError):
+            if parts.ahead:
+                await self.chunks.confirm(parts, life)
             if old is not None:
                 await self.chunks.replace_body(life, old["put"])
-            if weight > FULL:
+            if parts.much or v % TIDIED == 0:
                 await self.tidying.tidy(key)
             await self.clock.wrote()
 
@@ -153,15 +144,14 @@ class Writing:
 
     async def delete(self, key: str, v: int) -> bool:
         """Mark the document as gone, and with that it is; then remove all that belonged to it."""
-        mark = {"$currentDate": {"gone": True}, "$unset": _EMPTIED}
-        found = await self.to.record.find_one_and_update({"_id": key, "v": v, **HERE}, mark, projection={"life": 1})
-        if found is None:
-            stands = await self.to.stands({"_id": key}, {"life": 1, "gone": 1})
-            if stands is None or "gone" not in stands:
-                return stands is None
-            found = stands
+        await self.to.record.update_one(
+            {"_id": key, "v": v, **HERE}, {"$currentDate": {"gone": True}, "$unset": _EMPTIED}
+        )
+        stands = await self.to.stands({"_id": key}, {"life": 1, "gone": 1})
+        if stands is None or "gone" not in stands:
+            return stands is None
         self.waking.wrote()
-        await self.tidying.finish(key, documents.life(found))
+        await self.tidying.finish(key, documents.life(stands))
         with contextlib.suppress(PyMongoError, StoreError):
             await self.clock.wrote()
         return True
@@ -202,9 +192,7 @@ class Writing:
 
 
 _STANDS: Final = {"events": 0, "fresh.data": 0, "moved": 0}
-_EMPTIED: Final = dict.fromkeys(
-    ("body", "large", "count", "due", "index", "ops", "events", "fresh", "moved", "weight"), ""
-)
+_EMPTIED: Final = dict.fromkeys(("body", "large", "count", "due", "index", "ops", "events", "fresh", "moved"), "")
 
 
 def _count_of(key: str, stands: Document) -> int:
