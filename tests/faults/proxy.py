@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,10 @@ How = Literal["before", "after", "half", "silent"]
 
 ``silent``: it is done, and the line stays open without a word. All others close the line.
 """
+
+
+HANDSHAKE = frozenset({"AUTH", "CLIENT", "HELLO", "PING", "SELECT", "endSessions", "hello", "ismaster", "ping"})
+"""What clients ask for their own sake: never hit, unless a fault names it."""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,8 @@ class Fault:
 
     def strikes(self, name: str) -> bool:
         """Count a request; True when it is to be hit."""
-        if len(self.struck) >= self.times or (self.names and name not in self.names):
+        chosen = name in self.names if self.names else name not in HANDSHAKE
+        if len(self.struck) >= self.times or not chosen:
             return False
         if self.skip:
             self.skip -= 1
@@ -58,6 +63,15 @@ class Proxy:
         assert self._listening is not None
         port: int = self._listening.sockets[0].getsockname()[1]
         return port
+
+    @contextlib.contextmanager
+    def broken(self, fault: Fault) -> Iterator[None]:
+        """Inside the block the fault may strike."""
+        self.fault = fault
+        try:
+            yield
+        finally:
+            self.fault = None
 
     async def __aenter__(self) -> Proxy:
         self._listening = await asyncio.start_server(self._accept, "127.0.0.1", 0)
