@@ -7,6 +7,7 @@ somebody wrote, and nothing else.)
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ TENANTS = (
 )  # fmt: skip
 """Prefixes of one another, with what separates, quotes, matches and ends names in one store or another."""
 
+NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
 IDS = ("b", ":b", "b:b", "/b", "\0b", "{b}", "$b", "b.b", "b\nb", "*", "B", "e\u0301")
 OP = "the same op"
 
@@ -77,7 +79,7 @@ async def seen(store: Store, tenant: str, id: str) -> Any:
 @pytest.mark.timeout(600)
 async def test_names_that_run_into_one_another_stay_apart(store: Store) -> None:
     """Each of many pairs of tenant and id finds its own record, events, blobs and counter, and lists its own ids."""
-    tenants = TENANTS[:16]
+    tenants = TENANTS if NIGHTLY else TENANTS[:10]
     for tenant, id in product(tenants, IDS):
         await write(store, tenant, id)
     for tenant, id in product(tenants, IDS[:4]):
@@ -120,7 +122,8 @@ METHODS: dict[str, Method] = {
 @pytest.mark.timeout(600)
 async def test_the_others_ids_are_like_unknown_ones(store: Store) -> None:
     """Every method gives the same answer for both, and what is the other's stays as it was."""
-    for number, (mine, theirs) in enumerate(zip(TENANTS, TENANTS[1:] + TENANTS[:1], strict=True)):
+    pairs = list(enumerate(zip(TENANTS, TENANTS[1:] + TENANTS[:1], strict=True)))
+    for number, (mine, theirs) in pairs if NIGHTLY else pairs[::2]:
         id, unknown = f"id{number}{IDS[number % len(IDS)]}", f"no{number}{IDS[number % len(IDS)]}"
         await write(store, mine, id)
         assert await store.add_below(mine, id, 5, 5, op="mine") == 5
