@@ -145,6 +145,12 @@ SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, re
 WHERE kind = :kind AND tenant = :tenant AND id > :after{where}
 ORDER BY id LIMIT :limit;
 
+-- name: count
+-- How many records have this value of an index field, as far as :most. Answered from the index alone.
+SELECT count(*) FROM (
+    SELECT 1 FROM ga_record WHERE kind = :kind AND tenant = :tenant AND {field} = :{field} AND id > :after LIMIT :most
+);
+
 -- name: scan
 SELECT kind, tenant, id, v, due, body, agent, changed, conversation, pending, requester, state FROM ga_record
 WHERE kind = :kind AND (tenant, id) > (:after_tenant, :after_id)

@@ -16,7 +16,7 @@ import pytest
 from governor_agents.core.ports import INDEX_FIELDS, Record
 from governor_agents.errors import ConfigError, StoreError, StoreTooNew, StoreUnavailable, UnsafeStore
 from governor_agents.stores import sqlite_file
-from governor_agents.stores.sqlite import SQLiteStore, list_statement
+from governor_agents.stores.sqlite import SQLiteStore, fewest, list_statement
 from governor_agents.stores.sqlite_file import MIGRATIONS, SQL, Place, network_line, unsafe_lines
 
 RECORD = Record("run", "t", "r", b"body")
@@ -395,4 +395,30 @@ def test_queries_go_through_indexes(file: Path) -> None:
         plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + query, values | {"after": after})]
         assert len(plan) == 1, query
         assert plan[0].startswith("SEARCH "), (query, plan)
+    for name in sorted(INDEX_FIELDS):
+        query = "EXPLAIN QUERY PLAN " + SQL["count"].replace("{field}", name)
+        plan = [row[3] for row in connection.execute(query, values | {"after": "a", "most": 10})]
+        assert any(line.startswith(f"SEARCH ga_record USING COVERING INDEX ga_record_{name} ") for line in plan), plan
     connection.close()
+
+
+async def test_a_list_goes_through_the_field_that_leaves_the_fewest(file: Path) -> None:
+    """Of many records of one agent a few are blocked: they are found by that, whichever field is the rarer in general."""
+    store = SQLiteStore(f"sqlite:///{file}")
+    await store.open()
+    states = ["blocked"] * 3 + ["waiting"] * 1_100
+    records = [
+        Record("run", "t", f"r{at:05}", b"", {"agent": "support" if at % 2 else "sales", "state": state})
+        for at, state in enumerate(states * 2)
+    ]
+    await asyncio.gather(*(store.insert(record, op=record.id) for record in records))
+    connection = sqlite3.connect(file)
+    wanted = {"kind": "run", "tenant": "t", "after": "", "agent": "support", "state": "blocked"}
+    names = ("agent", "state")
+    assert fewest(connection, names, wanted) == "state"
+    assert fewest(connection, names, wanted | {"state": "waiting"}) == "agent", "1,103 of one, 2,200 of the other"
+    assert fewest(connection, names, wanted | {"agent": "nobody"}) == "agent"
+    connection.close()
+    found = await store.list("run", "t", {"agent": "support", "state": "blocked"})
+    assert [record.id for record in found] == ["r00001", "r01103", "r01105"]
+    await store.close()
