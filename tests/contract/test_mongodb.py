@@ -3,12 +3,15 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
+from governor_agents.core.ports import Record
 from governor_agents.stores import open_store
+from governor_agents.stores.mongodb import MongoDBStore, reading
 from governor_agents.testing import SharedStoreConformance
 from governor_agents.testing.stores import NewStore
 from tests import shared
@@ -59,3 +62,28 @@ class TestMotor(SharedStoreConformance):
         from tests.contract.mongodb_stores import open_motor
 
         return lambda **options: open_motor(url, **options)
+
+
+@pytest.mark.anyio
+async def test_a_list_goes_through_the_field_that_leaves_the_fewest(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many records of one agent a few are blocked: they are found by that, whichever field is the rarer in general."""
+    monkeypatch.setattr(reading, "COUNTED", (5, 10))
+    store = MongoDBStore(url)
+    await store.open()
+    states = ["blocked"] * 2 + ["waiting"] * 10
+    for at, state in enumerate(states):
+        record = Record("run", "t", f"r{at:02}", b"", {"agent": "support", "requester": f"r{at % 2}", "state": state})
+        await store.insert(record, op=record.id)
+    asked: list[str] = []
+    page = reading.Reading._page
+
+    async def noted(self: reading.Reading, stretches: Any, order: Any, index: str, *rest: Any) -> Any:
+        asked.append(index)
+        return await page(self, stretches, order, index, *rest)
+
+    monkeypatch.setattr(reading.Reading, "_page", noted)
+    wanted = [{"agent": "support", "state": "blocked"}, {"requester": "r0", "state": "waiting"}, {"agent": "nobody"}]
+    found = [[record.id for record in await store.list("run", "t", where)] for where in wanted]
+    assert found == [["r00", "r01"], ["r02", "r04", "r06", "r08", "r10"], []]
+    assert asked == ["state", "requester", "agent"], "six of one and ten of the other; and no choice"
+    await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,9 @@ from governor_agents.stores.mongodb.schema import SELECTIVE, Collections
 
 TRIES: Final = 20
 """How often a record is read anew because its body was replaced meanwhile."""
+
+COUNTED: Final = (1_000, 10_000)
+"""How far records are counted to choose an index."""
 
 _NOT_RIDING: Final[Document] = {"events": 0, "fresh": 0, "moved": 0, "ops": 0}
 _WITH_BLOBS: Final[Document] = {"events": 0, "fresh.data": 0, "moved": 0, "ops": 0}
@@ -63,8 +67,20 @@ class Reading:
         """Records whose index fields equal ``fields``, by id."""
         where = {"kind": kind, "tenant": tenant, "id": {"$gt": after}}
         where |= {f"index.{name}": value for name, value in fields.items()}
-        index = next((name for name in SELECTIVE if name in fields), "")
+        index = await self._fewest({"kind": kind, "tenant": tenant, "id": {"$gt": after}}, fields)
         return await self._records(await self._page([where], [("id", 1)], index, limit, _NOT_RIDING))
+
+    async def _fewest(self, of: Document, fields: Mapping[str, str]) -> str:
+        """The index of the field that leaves the fewest records, as far as they are counted; the usual one beyond."""
+        names = [name for name in SELECTIVE if name in fields]
+        if len(names) > 1 and names[0] != "conversation":  # of which each has few
+            for most in COUNTED:
+                wheres = [(name, {**of, f"index.{name}": fields[name]}) for name in names]
+                asked = [self.to.record.count_documents(where, limit=most, hint=name) for name, where in wheres]
+                counts = await asyncio.gather(*asked)
+                if min(counts) < most:
+                    return names[counts.index(min(counts))]
+        return names[0] if names else ""
 
     async def scan(self, kind: str, limit: int, after: tuple[str, str] | None) -> list[Held]:
         """Every record of a kind with the digests of its blobs, by (tenant, id)."""
