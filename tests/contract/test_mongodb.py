@@ -1,44 +1,24 @@
 """The store kit over MongoDB: by URL, and over a Motor client of the user's."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
-from pymongo.uri_parser import parse_uri
 
 from governor_agents.core.ports import Record
 from governor_agents.stores import open_store
 from governor_agents.stores.mongodb import MongoDBStore, reading
 from governor_agents.testing import SharedStoreConformance
 from governor_agents.testing.stores import NewStore
-from tests import shared
-
-
-def fresh_url(name: str) -> str:
-    """A database of its own, on the server of this session."""
-    server, _, options = shared.url("mongodb").partition("?")
-    where = "/".join(server.split("/")[:3])
-    # The server for tests walks the answers that it keeps for repeated writes, at each write.
-    return f"{where}/{name}?{options or 'retryWrites=false'}"
-
-
-def remove(url: str, name: str) -> None:
-    """Leave nothing behind."""
-    with MongoClient(url) as client:
-        client.drop_database(name)
+from tests.mongodb import somewhere
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
     """A fresh place, removed afterwards."""
-    name = f"governor_test_{uuid.uuid4().hex[:12]}"
-    url = fresh_url(name)
-    assert parse_uri(url)["database"] == name
-    yield url
-    remove(url, name)
+    with somewhere() as place:
+        yield place.url
 
 
 class TestMongoDB(SharedStoreConformance):

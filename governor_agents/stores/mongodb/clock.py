@@ -60,7 +60,7 @@ class Clock:
         if not found:
             raise StoreError(f"{self._shown}: the document {CLOCK!r} of the store is gone; close it and open it again")
         now = found[0].get("now")
-        if not isinstance(now, (int, float)) or not math.isfinite(now):
+        if isinstance(now, bool) or not isinstance(now, (int, float)) or not math.isfinite(now):
             raise ClockError(f"{self._shown}: the store's clock says {now!r}")
         self._highest = max(self._highest, float(now))
         return self._highest

@@ -119,6 +119,8 @@ def _selection(said: str) -> str:
         return f"the server ends connections at once ({reason}); does it want tls=true in the URL?"
     if "No replica set members" in said or "replica set" in reason:
         return f"no primary of this replica set answers ({reason}); correct replicaSet, or look at the servers"
+    if "No servers found yet" in said:
+        return "nothing answers there in the way asked for; correct host, port and tls in the URL, or start the server"
     return f"no server answers ({reason}); start it, or correct the URL"
 
 

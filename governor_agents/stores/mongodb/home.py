@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from governor_agents.errors import StoreError, StoreUnavailable
@@ -33,13 +33,12 @@ class Home:
         """True when it is known which loop this is."""
         return self._loop is not None
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there. Raises `StoreError` when that cannot be."""
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call an async function there. Raises `StoreError` when that cannot be."""
         if why := self._elsewhere():
-            work.close()
             raise StoreError(f"{self._shown} {why}")
         if self._loop is asyncio.get_running_loop():
-            return await work
+            return await work()
         return await self._cross(work)
 
     def _elsewhere(self) -> str:
@@ -51,13 +50,13 @@ class Home:
             return "has a client whose event loop has ended; make client and store on the loop that goes on"
         return ""
 
-    async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _cross(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         assert self._loop is not None  # noqa: S101  (for the type checker; `_elsewhere` looked)
         here, begun = asyncio.get_running_loop(), asyncio.Event()
 
         async def there() -> T:
             here.call_soon_threadsafe(begun.set)
-            return await work
+            return await work()
 
         future = asyncio.run_coroutine_threadsafe(there(), self._loop)
         try:

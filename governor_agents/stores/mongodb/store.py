@@ -91,7 +91,7 @@ class MongoDBStore:
             if self._open is None:
                 if self._given is None or not self._home.settled:
                     self._home.settle(asyncio.get_running_loop())
-                self._open = await self._home.run(self._connect())
+                self._open = await self._home.run(self._connect)
 
     async def _connect(self) -> _Opened:
         place = self._place
@@ -128,10 +128,10 @@ class MongoDBStore:
         """Let go of everything; a client that was passed goes on."""
         async with self._gate:
             if self._open is not None:
-                await self._home.run(self._leave(self._open))
+                await self._home.run(self._leave)
 
-    async def _leave(self, opened: _Opened) -> None:
-        self._open = None
+    async def _leave(self) -> None:
+        opened, self._open = self._opened(), None
         await opened.waking.stop()
         if self._given is None:
             await opened.client.close()
@@ -230,7 +230,7 @@ class MongoDBStore:
             with translated(self._place.shown):
                 return await do(opened)
 
-        return await self._home.run(work())
+        return await self._home.run(work)
 
     def _opened(self) -> _Opened:
         if self._open is None:
