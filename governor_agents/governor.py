@@ -53,6 +53,7 @@ from governor_agents.policies.keeping import Keeping, snapshot_limit
 from governor_agents.policies.keeping import retention as spans
 from governor_agents.probes import Probe
 from governor_agents.resolving import Resolving
+from governor_agents.retention import Retention
 from governor_agents.runs import Runs
 from governor_agents.stores import default_url, open_store
 from governor_agents.stores.packed import PackedStore
@@ -116,6 +117,8 @@ class Governor:
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
         self.resolving = Resolving(self.runs)
+        self.runs.retention = lambda: self.retention
+        self.keeping = Retention(self.runs, self.conversations, self.audit, self.runs.retention)
         self.beginning = Beginning(self)
         self._keeping = Keeping(snapshot_limit(max_snapshot), spans(retention or {}))
         self._says_retention = retention is not None

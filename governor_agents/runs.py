@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from governor_agents.core.codec import decode_calls, decode_run, encode_calls, e
 from governor_agents.core.driving import Closed, closing
 from governor_agents.core.ports import Blob, Record, Store, Swapped
 from governor_agents.core.records import Call, Change, Run
-from governor_agents.core.settling import due, pending_flag
+from governor_agents.core.settling import due, kept, pending_flag
 from governor_agents.core.telling import moved
 from governor_agents.core.urls import shown
 from governor_agents.crash import crash_point
@@ -69,6 +69,8 @@ class Runs:
         self.audit_key = audit_key
         self.wrote: Callable[[Run, int, int], None] = lambda run, v, events: None
         """Hears of each write of this process: the run, its version, how many events it brought."""
+        self.retention: Callable[[], Mapping[str, float]] = dict
+        """By outcome, for how many seconds ended runs are kept."""
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._known: dict[str, tuple[int, Run]] = {}
         self._contents: dict[str, bytes] = {}
@@ -96,7 +98,7 @@ class Runs:
         """Write a new run. Raises `Fenced` when a run of this id exists already."""
         if not change.events:
             raise IllegalTransition(f"run {change.run.id} may not begin without an audit event")
-        run, events = chain.append(change.run, change.events, now, self.audit_key)
+        run, events = chain.append(kept(change.run, self.retention()), change.events, now, self.audit_key)
         op = secrets.token_hex(8)
         record = to_record(run, 0)
         insert = partial(self.store.insert, record, op=op, events=events, blobs=blobs)
@@ -157,7 +159,8 @@ class Runs:
                     continue
                 if not change.events and moved(run, change.run):
                     raise IllegalTransition(f"run {id} may not change without an audit event")
-                written, events = chain.append(change.run, change.events, now, self.audit_key)
+                stays = kept(change.run, self.retention())
+                written, events = chain.append(stays, change.events, now, self.audit_key)
                 record = to_record(written, v)
                 swap = partial(self.store.swap, record, op=op, events=events, blobs=blobs, not_after=change.not_after)
                 answer = await _answered(swap, _point(change, point))
@@ -172,6 +175,11 @@ class Runs:
                     return Change((await self._load(id))[1], change.events)
                 fresh, (v, run) = True, await self._load(id)
             raise StoreUnavailable(f"run {id} changed {MAX_TRIES} times while one write was tried; try again")
+
+    async def remove(self, id: str, v: int) -> bool:
+        """Remove a run at this version, with its events and contents; False when it stands at another."""
+        self._known.pop(id, None)
+        return await self.store.delete("run", self.tenant, id, v)
 
     def known(self, id: str) -> Run | None:
         """The run as this process wrote it last; perhaps old, which a compare-and-set would tell."""

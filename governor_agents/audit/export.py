@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import Series
 from governor_agents.audit.log import Published, Report
+from governor_agents.audit.reading import REMOVED
+from governor_agents.audit.removals import Account
 from governor_agents.audit.trail import NAMED, Pin, Trail
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.ports import StoredEvent
@@ -83,12 +85,19 @@ def verify_export(
         for name, more in series.pins.items():
             if not run or name == ("run", run):
                 pins.setdefault(name, []).extend(more)
+    account = Account(key)
     for kind, id, events in _trails(lines, file):
+        if kind == "audit" and id.startswith(REMOVED):
+            account.hear(id, events)
         if run and (kind, id) != ("run", run):
             continue
         _check(report, Trail(kind, id, None, events, pins.pop((kind, id), [])), key)
     for kind, id in sorted(pins):
-        _check(report, Trail(kind, id, None, [], pins[kind, id]), key)
+        gone = Trail(kind, id, None, [], pins[kind, id])
+        if account.explains(id, verify.check(gone, key), gone.pins):
+            report.removed += 1
+        else:
+            _check(report, gone, key)
     return report
 
 

@@ -20,12 +20,15 @@ from governor_agents.audit.chain import minute
 from governor_agents.audit.checkpoints import Checkpoint
 from governor_agents.audit.reading import (
     CHECKPOINTS,
+    DAY,
     State,
     checkpoints_of,
+    day,
     filled,
     halts,
     head_of,
     listed,
+    removal_days,
     state_of,
     streams,
 )
@@ -152,7 +155,9 @@ class Gatherer:
                 records = listed(self._store, "run", self._tenant, {"changed": str(each)})
                 found |= {head.name: head async for head in self._of(records)}
         if whole or look:
-            for others in (halts(self._store, self._tenant), streams(self._store, self._tenant)):
+            since = "" if whole else day(60.0 * (max(state.swept, self._swept) - BACK) - DAY)
+            days = removal_days(self._store, self._tenant, since=since)
+            for others in (halts(self._store, self._tenant), streams(self._store, self._tenant), days):
                 found |= {head.name: head async for head in self._of(others)}
         heads = [head for head in found.values() if whole or head.seq > self._pinned.get(head.name, 0)]
         return sorted(heads, key=lambda head: head.name)

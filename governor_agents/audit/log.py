@@ -11,6 +11,8 @@ from governor_agents.audit import chain, verify
 from governor_agents.audit.checkpoints import Checkpoint, Series
 from governor_agents.audit.gather import Gatherer
 from governor_agents.audit.reading import (
+    DAY,
+    STREAM,
     State,
     checkpoints_of,
     events_of,
@@ -18,10 +20,12 @@ from governor_agents.audit.reading import (
     halts,
     head_of,
     listed,
+    removal_days,
     state_of,
     streams,
     tenant_of,
 )
+from governor_agents.audit.removals import Account, Removals
 from governor_agents.audit.security import KEPT_DAYS, Refusals, Spawn, stream_of
 from governor_agents.audit.trail import NAMED, Finding, Pin, Trail
 from governor_agents.core.codec import check_given
@@ -50,13 +54,16 @@ class Published:
 
 @dataclass(slots=True)
 class Report:
-    """What a verification looked at, and what it found. ``unkeyed`` counts trails whose last event has no MAC."""
+    """What a verification looked at, and what it found. ``unkeyed`` counts trails whose last event has no MAC,
+    ``removed`` the runs that checkpoints know and retention has removed since.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     trails: int = 0
     events: int = 0
     checkpoints: int = 0
     unkeyed: int = 0
+    removed: int = 0
 
 
 class AuditLog:
@@ -69,13 +76,15 @@ class AuditLog:
         self._public = () if keys is None else (keys.signing.public_key(),)
         self.checkpoints = Gatherer(store, tenant, keys)
         self.refusals = Refusals(store, tenant, self._key, spawn)
+        self.removals = Removals(store, tenant, self._key)
+        self._account = Account(self._key)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def trails(
         self, run: str = "", *, security: bool = False, skipped: Skipped | None = None
     ) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
-        """Every trail with its record: of all runs and halts, of one ``run``, or of what was refused.
+        """Every trail with its record: of all runs, halts and removals, of one ``run``, or of what was refused.
 
         ``skipped`` hears of those that cannot be read; without it they raise `SnapshotError`. Raises `NotFound`.
         """
@@ -85,7 +94,8 @@ class AuditLog:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             yield record, await events_of(self._store, "run", self._tenant, run)
             return
-        sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant))
+        removed = removal_days(self._store, self._tenant)
+        sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant), removed)
         for records in (streams(self._store, self._tenant),) if security else sources:
             async for record in records:
                 try:
@@ -149,14 +159,18 @@ class AuditLog:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             await self._look(report, "run", run, pins)
             return report
-        runs = listed(self._store, "run", self._tenant)
-        for records in (runs, halts(self._store, self._tenant), streams(self._store, self._tenant)):
+        for records in (
+            listed(self._store, "run", self._tenant),
+            halts(self._store, self._tenant),
+            streams(self._store, self._tenant),
+            removal_days(self._store, self._tenant),
+        ):
             async for record in records:
                 await self._look(report, record.kind, record.id, pins, record)
                 seen(report.trails)
-        oldest = stream_of(await self._store.now() - KEPT_DAYS * 86_400.0)
+        oldest = stream_of(await self._store.now() - KEPT_DAYS * DAY)
         for kind, id in sorted(pins):  # what is left has no record
-            if kind != "audit" or id >= oldest:
+            if kind != "audit" or not id.startswith(STREAM) or id >= oldest:
                 await self._look(report, kind, id, pins)
         return report
 
@@ -210,11 +224,22 @@ class AuditLog:
             if not findings or await self._stands_at(kind, id, v):
                 break
             given = None
+        if findings and await self._was_removed(id, findings, said):
+            report.removed += 1
+            return
         report.findings += findings
         report.trails += 1
         report.events += len(trail.events)
         last = chain.parse(trail.events[-1].body) if trail.events else None
         report.unkeyed += last is not None and "mac" not in last
+
+    async def _was_removed(self, id: str, findings: Sequence[Finding], pins: Sequence[Pin]) -> bool:
+        """True when the account of removals says of a run that is gone where it went."""
+        if any(finding.code != "gone" for finding in findings):
+            return False
+        if not self._account.explains(id, findings, pins):  # it may have gone since the account was read
+            await self.removals.read(self._account)
+        return self._account.explains(id, findings, pins)
 
     async def _trail(
         self, kind: str, id: str, pins: Sequence[Pin], given: Record | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from governor_agents.audit.checkpoints import Checkpoint, from_document, to_document
 from governor_agents.audit.trail import Head
@@ -19,7 +20,18 @@ CHECKPOINTS = "checkpoints"
 STREAM = "security:"
 """How the ids of the records begin whose events are refused requests; the day (UTC) follows."""
 
+REMOVED = "removed:"
+"""The same of those whose events are runs that retention removed."""
+
 PAGE = 500
+
+
+DAY = 86_400.0
+
+
+def day(at: float) -> str:
+    """The day (UTC) of a time, as it stands in ids."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +77,20 @@ async def halts(store: Store, tenant: str) -> AsyncIterator[Record]:
 
 async def streams(store: Store, tenant: str) -> AsyncIterator[Record]:
     """The records of refused requests, by day."""
-    async for record in listed(store, "audit", tenant, after=STREAM):
-        if not record.id.startswith(STREAM):
+    async for record in _days(store, tenant, STREAM):
+        yield record
+
+
+async def removal_days(store: Store, tenant: str, *, since: str = "") -> AsyncIterator[Record]:
+    """The records of removed runs, by day; ``since`` a day."""
+    async for record in _days(store, tenant, REMOVED, since):
+        yield record
+
+
+async def _days(store: Store, tenant: str, begin: str, since: str = "") -> AsyncIterator[Record]:
+    """Records of the kind ``audit`` that stand for days."""
+    async for record in listed(store, "audit", tenant, after=begin + since):
+        if not record.id.startswith(begin):
             return
         yield record
 
@@ -86,11 +110,11 @@ def head_of(record: Record) -> Head:
         raise SnapshotError(f"the record {record.id} cannot be read") from None
 
 
-async def events_of(store: Store, kind: str, tenant: str, id: str) -> list[StoredEvent]:
-    """All events of a record."""
+async def events_of(store: Store, kind: str, tenant: str, id: str, after: int = 0) -> list[StoredEvent]:
+    """All events of a record behind this one."""
     found: list[StoredEvent] = []
     while True:
-        page = await store.events(kind, tenant, id, after=found[-1].seq if found else 0, limit=PAGE)
+        page = await store.events(kind, tenant, id, after=found[-1].seq if found else after, limit=PAGE)
         found += page
         if len(page) < PAGE:
             return found

@@ -21,11 +21,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from governor_agents.audit import chain
-from governor_agents.audit.reading import STREAM, head_of, streams
+from governor_agents.audit.reading import DAY, STREAM, day, head_of, streams
 from governor_agents.audit.trail import Head
 from governor_agents.core.calls import freeze
 from governor_agents.core.ports import Record, Store
@@ -59,7 +58,7 @@ Spawn = Callable[[Coroutine[Any, Any, Any]], None]
 
 def stream_of(at: float) -> str:
     """The id of the record that takes what is refused on that day."""
-    return STREAM + datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    return STREAM + day(at)
 
 
 class Allowance:
@@ -201,7 +200,7 @@ class Refusals:
         return len(lines)
 
     async def _remove_old(self, now: float) -> None:
-        oldest = stream_of(now - KEPT_DAYS * 86_400.0)
+        oldest = stream_of(now - KEPT_DAYS * DAY)
         async for record in streams(self._store, self._tenant):
             if record.id >= oldest:
                 return

@@ -99,7 +99,8 @@ def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:
-    at, run, seq, what, by = _cells({"run": f"({event.get('halt', '')})"} | event, "run", "seq", "what", "by")
+    trail = {"run": str(event.get("removed") or f"({event.get('halt', '')})")}
+    at, run, seq, what, by = _cells(trail | event, "run", "seq", "what", "by")
     call = f"#{event['n']} {event.get('tool', '')}".rstrip() if "n" in event else ""
     return at, run, seq, what, visible(call), by
 
@@ -326,7 +327,7 @@ def _print_report(report: Report, as_json: bool, place: Place) -> None:
             for each in report.findings
         ]
         counts = {"trails": report.trails, "events": report.events, "checkpoints": report.checkpoints}
-        print_json({"findings": findings, **counts, "unkeyed": report.unkeyed})
+        print_json({"findings": findings, **counts, "unkeyed": report.unkeyed, "removed": report.removed})
         return
     for each in report.findings:
         where = "" if each.kind == "checkpoint" else f"{visible(each.id)} event {each.seq}: "
@@ -338,6 +339,8 @@ def _print_report(report: Report, as_json: bool, place: Place) -> None:
         if report.findings
         else f"nothing was changed: {looked}"
     )
+    if report.removed:
+        say(f"{_count(report.removed, 'run')} removed by retention, each as its last checkpoint has it")
     if not report.checkpoints:
         make = place.commands.line("audit checkpoint")
         hint(f"without a checkpoint nobody can tell whether an end was cut off: {make}")

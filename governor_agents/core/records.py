@@ -328,6 +328,7 @@ class Run:
     """An agent run from start to outcome: one record, changed only by the functions of this package.
 
     ``responses`` are what models answered since the snapshot, or since the start: a pause drops them.
+    ``keep_until`` is when an ended run may be removed, None for never.
     ``seq`` counts its audit events, ``chain`` is the head of their chain, ``keyed`` says that the last one has a MAC
     and ``chained`` when it was written. ``epoch`` names the latest quarantine that it went through.
     """
@@ -367,6 +368,7 @@ class Run:
     error: str = field(default="", repr=False)
     updated: float = 0.0
     ended: float | None = None
+    keep_until: float | None = None
     seq: int = 0
     chain: str = ""
     keyed: bool = False

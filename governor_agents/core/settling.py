@@ -1,10 +1,12 @@
 """Where a run goes once its calls allow: the rules that follow every transition.
 
 `settle` closes a cancelled run, lets a waiting one go on, ends a run of one call, and lets a blocked one out when its
-doubt is gone. `due` says when somebody must look at the run again.
+doubt is gone. `due` says when somebody must look at the run again, `kept` how long it stays when it is over.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from governor_agents.core.calls import freeze
 from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call, next_run
@@ -175,8 +177,26 @@ def request_cancel(run: Run, now: float, *, by: str, reason: str, superseded: bo
     return settle(Change(run, (run_event("run.cancel_requested", by=by, kind=kind, reason=reason),)), now)
 
 
+def kept(run: Run, retention: Mapping[str, float]) -> Run:
+    """The run with the time until which it is kept: for so many seconds by its outcome, for ever where none are said.
+
+    Only what has ended ever goes, and nothing of which a call may still happen, or may have happened.
+    """
+    span, until = retention.get(run.state.value), None
+    if run.state.ended and run.ended is not None and span is not None:
+        until = None if any(call.state.open for call in run.calls) else run.ended + span
+    return run if until == run.keep_until else evolve(run, keep_until=until)
+
+
+def expired(run: Run, now: float) -> bool:
+    """True when an ended run has been kept for long enough, and nobody is still to be told of it."""
+    return run.state.ended and run.keep_until is not None and run.keep_until <= now and not run.outbox
+
+
 def due(run: Run) -> float | None:
     """When a worker must look at this run, None when never. Notices wait while the run is driven."""
+    if run.state.ended and not run.outbox:
+        return run.keep_until
     times = [] if run.state is R.ACTIVE else [notice.due for notice in run.outbox]
     if not run.state.ended:
         for call in run.having(C.PENDING):

@@ -14,6 +14,9 @@ from governor_agents.core.records import Run, RunState
 LEFT = 10.0
 """Seconds for which a decided run is left to others, though its people have not been told of the decision."""
 
+REMOVED = 50
+"""How many runs are removed at a time, at most: they may be many, and have time."""
+
 Key = tuple[str, str]
 
 
@@ -27,6 +30,7 @@ class Hands:
         """Set when a hand that was full is free again."""
         self._many = many
         self._driving: set[Key] = set()
+        self._removing: set[Key] = set()
         self._left: dict[Key, float] = {}
         self._before: dict[Key, float] = {}
 
@@ -50,8 +54,17 @@ class Hands:
         since = self._left[key] = self._before.get(key, now)
         return bool(run.outbox) and now - since > LEFT
 
+    def remove(self, key: Key, run: Run) -> bool:
+        """True unless this run only has to be removed, and enough others are being removed."""
+        if not run.state.ended or run.outbox:
+            return True
+        if len(self._removing) < REMOVED:
+            self._removing.add(key)
+        return key in self._removing
+
     def drop(self, key: Key) -> None:
         """This worker is done with a run."""
+        self._removing.discard(key)
         if key in self._driving:
             self._driving.remove(key)
             self.freed.set()

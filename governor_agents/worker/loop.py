@@ -21,7 +21,7 @@ from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.absence import Absence
 from governor_agents.worker.hands import Hands, Key
-from governor_agents.worker.steps import drive, mine, tend
+from governor_agents.worker.steps import drive, expire, mine, tend
 
 log = logging.getLogger("governor_agents.worker")
 
@@ -44,7 +44,7 @@ class Worker:
     """Works for one or more governors (tenants). ``concurrency`` bounds the runs driven at a time.
 
     With keys it makes a checkpoint of the audit trail every ``checkpoint_every`` seconds, or after so many
-    ``checkpoint_events`` of its own, and one when it ends.
+    ``checkpoint_events`` of its own, and one when it ends. Runs that were kept for long enough go (`retention`).
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Worker:
         self._checkpoint_every = checkpoint_every
         self._checkpoint_events = checkpoint_events
         self._gathering: dict[Governor, asyncio.Task[None]] = {}
+        self._sweeping: dict[Governor, asyncio.Task[int]] = {}
 
     async def run(self, *, once: bool = False, stop: asyncio.Event | None = None) -> int:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
@@ -78,6 +79,7 @@ class Worker:
         self._put_off.clear()
         for governor in self._governors if once else ():
             await governor.open()
+            done += await self._sweep(governor)
         while not stop.is_set():
             seen = [governor.watch.version for governor in self._governors]
             self._hands.look()
@@ -90,6 +92,9 @@ class Worker:
                 continue
             await self._rest(stop, seen)
         await self._finish()
+        for sweep in self._sweeping.values():
+            sweep.cancel()
+        await asyncio.gather(*self._sweeping.values(), return_exceptions=True)
         await asyncio.gather(*self._gathering.values())
         for governor in self._governors:
             if not self._is_away(governor):
@@ -126,12 +131,26 @@ class Worker:
         return started
 
     def _gather(self) -> None:
-        """See to it, beside the work, that checkpoints are made when they are due."""
+        """See to it, beside the work, that checkpoints and sweeps are made when they are due."""
         for governor in self._governors:
             busy = governor in self._gathering and not self._gathering[governor].done()
             if governor.keys is not None and not busy and not self._is_away(governor):
                 work = self._checkpoint(governor, self._checkpoint_every)
                 self._gathering[governor] = asyncio.get_running_loop().create_task(work)
+            sweeps = governor in self._sweeping and not self._sweeping[governor].done()
+            if not governor.keeping.rests and not sweeps and not self._is_away(governor):
+                self._sweeping[governor] = asyncio.get_running_loop().create_task(self._sweep(governor))
+
+    async def _sweep(self, governor: Governor) -> int:
+        """See to it that all ended runs are kept for as long as is said now."""
+        try:
+            return await governor.loop.bridge(governor.keeping.sweep())
+        except StoreUnavailable as error:
+            self._store_fails(governor, error)
+            return 0
+        except Exception as error:  # runs go on, and it is tried again
+            self._complain(f"the retention of tenant {governor.tenant}", error)
+            return 0
 
     async def _checkpoint(self, governor: Governor, every: float) -> None:
         try:
@@ -144,7 +163,7 @@ class Worker:
         if isinstance(run, Exception):
             self._complain(f"run {record.id}", run)
             return None
-        if key in self._busy or self._is_put_off(key, record, run):
+        if key in self._busy or self._is_put_off(key, record, run) or not self._hands.remove(key, run):
             return None
         loop = asyncio.get_running_loop()
         if not once and not self._hands.take(key, run, loop.time()):
@@ -169,7 +188,7 @@ class Worker:
             return False
         try:
             tended = await tend(governor, run)
-            did = tended.seq != run.seq
+            did = tended.seq != run.seq or await expire(governor, tended)
             now = await governor.loop.bridge(governor.runs.now())
             if mine(governor, tended, now):
                 async with self._hands.free:

@@ -38,6 +38,13 @@ async def tend(governor: Governor, run: Run) -> Run:
     return run
 
 
+async def expire(governor: Governor, run: Run) -> bool:
+    """Remove an ended run that has been kept for long enough; False when it is not for that, or not yet."""
+    if not run.state.ended or run.outbox:
+        return False
+    return await governor.loop.bridge(governor.keeping.remove(run.id))
+
+
 def time_has_come(run: Run, now: float) -> bool:
     """True when time alone moves the run: a deadline, a lease, an approval that was not run in time."""
     return bool(driving.tick(run, now).events)

@@ -99,7 +99,7 @@ def tell(place: Place, run: str, story: str) -> None:
     assert parts
     for line, shown in zip(parts[::2], parts[1::2], strict=True):
         done = place.type(line.replace("run_...", run))
-        assert done.returncode == (1 if "not yet" in shown else 0), done.stderr
+        assert done.returncode == (1 if "not yet" in shown else 2 if "no run run_" in shown else 0), done.stderr
         if line.endswith("--once"):  # it prints its log
             continue
         printed = re.sub(r" +", " ", done.stdout + done.stderr)
@@ -109,7 +109,7 @@ def tell(place: Place, run: str, story: str) -> None:
 
 def test_the_page_tells_stories() -> None:
     """Each block of commands is one of those that are told below."""
-    told = {"in-doubt", "happened", "early", "did-not-happen", "elsewhere", "dead", "halted"}
+    told = {"in-doubt", "happened", "early", "did-not-happen", "elsewhere", "dead", "halted", "kept"}
     assert set(STORIES) == told and PAGE.count("```console") == len(told)
 
 
@@ -171,6 +171,19 @@ def test_a_halt_stops_a_worker(tmp_path: Path) -> None:
     tell(place, run, STORIES["halted"])
     assert not (tmp_path / "paid").exists()
     assert place.until(run, "completed")["output"] == "paid 120.0"
+
+
+def test_an_ended_run_goes_when_it_was_kept_for_long_enough(tmp_path: Path) -> None:
+    """For thirty days it stays; then, which is here another word in the file, it goes and leaves an entry."""
+    place = Place(tmp_path)
+    run = place.approved().removesuffix(".1")
+    place.until(run, "completed")
+    place.type("governor-agents worker app:governor --once")
+    with pytest.raises(AssertionError):  # it is still there
+        tell(place, run, STORIES["kept"])
+    file = tmp_path / "governor.yaml"
+    file.write_text(file.read_text().replace("completed: 30d", "completed: 0.001"))
+    tell(place, run, STORIES["kept"])
 
 
 def test_links_and_names_are_there() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.claims import Claim, pass_time
+from governor_agents.conversations import count
 from governor_agents.core import driving, settling
 from governor_agents.core.calls import Json, freeze
 from governor_agents.core.records import Run, RunState
@@ -108,7 +109,7 @@ class Loops:
         for earlier in await conversations.unfinished(thread):
             await self._supersede(loop, earlier)
         seen = await conversations.look(thread)
-        n = _number(conversations.run_of(seen), thread) + 1  # not from 1 on: earlier ones are many, or were removed
+        n = count(seen) + 1  # not from 1 on: earlier ones are many, or were removed
         while await runs.find(f"{thread}/{n}") is not None:
             n += 1
         now = await runs.now()
@@ -202,10 +203,3 @@ def has_ended(checkpoint: Mapping[str, Any]) -> bool:
     return updated is not None and not any(
         channel == "__pregel_tasks" or channel.startswith(("branch:to:", "join:", "__start__")) for channel in updated
     )
-
-
-def _number(run: str, thread: str) -> int:
-    """Which run of its thread this one is; 0 for one that was not begun by a loop on this thread."""
-    begins, _, number = run.rpartition("/")
-    plain = number.isascii() and number.isdecimal() and len(number) < 16
-    return int(number) if begins == thread and plain else 0
