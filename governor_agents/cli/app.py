@@ -11,7 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
-from governor_agents.cli import audit, demo, halt, inbox, keys, resolve, runs, timeline, worker
+from governor_agents.cli import (
+    audit,
+    demo,
+    halt,
+    inbox,
+    keys,
+    moves,
+    quarantine,
+    resolve,
+    runs,
+    store,
+    timeline,
+    worker,
+)
 from governor_agents.cli.opening import Globals, StoreUrl, Tenant
 from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
@@ -29,6 +42,11 @@ app.add_typer(inbox.app, name="inbox")
 app.add_typer(runs.app, name="runs")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
+store.app.command("copy")(moves.copy)
+store.app.command("export")(moves.export)
+store.app.command("import")(moves.import_)
+store.app.command("quarantine")(quarantine.quarantine)
 app.command("worker")(worker.worker)
 app.command("halt")(halt.halt)
 runs.app.command("timeline")(timeline.timeline)
@@ -50,7 +68,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     ctx: typer.Context,
-    store: StoreUrl = None,
+    store_url: StoreUrl = None,
     tenant: Tenant = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     asked_version: Annotated[
@@ -58,7 +76,7 @@ def _options(
     ] = False,
 ) -> None:
     found = ctx.ensure_object(Globals)
-    found.store, found.tenant, found.debug = store, tenant, debug
+    found.store, found.tenant, found.debug = store_url, tenant, debug
 
 
 def run(arguments: Sequence[str]) -> int:

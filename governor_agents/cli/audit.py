@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from governor_agents.cli.opening import AsJson, Globals, Place, StoreUrl, Tenant, there
-from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
+from governor_agents.cli.printing import counting, hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.calls import freeze
 from governor_agents.errors import ConfigError
 from governor_agents.handlers.message import visible, when
@@ -247,7 +247,8 @@ def verify(
     if file is not None:
         report = _verify_file(file, published, public, tenant or (ctx.find_object(Globals) or Globals()).tenant, run)
     else:
-        with _progress() as seen:
+        with counting() as stage:
+            seen = stage("trails looked at")
 
             async def work(governor: Governor) -> Report:
                 await governor.open()
@@ -303,21 +304,6 @@ def _verify_file(
     if run and not report.trails:  # neither the export nor a checkpoint knows it
         raise ConfigError(f"no run {run} in {name}")
     return report
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
-    """Shows on a terminal how many trails have been looked at."""
-    if not sys.stderr.isatty():
-        yield lambda trails: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed} trails looked at"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
-        task = progress.add_task("verify", total=None)
-        yield lambda trails: progress.update(task, completed=trails)
 
 
 def _print_report(report: Report, as_json: bool, place: Place) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,3 +84,26 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     screen.print(table)
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str], Callable[[int], None]]]:
+    """Shows on a terminal how far a long command is.
+
+    Tell it what is counted (``records written``), as often as that changes, and count with what it gives.
+    """
+    if not sys.stderr.isatty():
+        yield lambda what: lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def stage(what: str) -> Callable[[int], None]:
+            progress.update(task, description=what, completed=0)
+            return lambda count: progress.update(task, completed=count)
+
+        yield stage

@@ -19,7 +19,8 @@ nothing counts references.
 
 **One place describes a store.** A driver is a class under one entry point, called with the URL; nothing else in the
 package asks what kind of store it is. Beside the methods of `Store` a driver may have a static method
-``missing(url) -> str``: why nothing can have been stored there yet (the file does not exist), or an empty text.
+``missing(url) -> str``: why nothing can have been stored there yet (the file does not exist), or an empty text; and
+``schema: int``, the number of the layout that `Store.open` leaves behind.
 """
 
 from __future__ import annotations

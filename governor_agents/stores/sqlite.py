@@ -26,7 +26,7 @@ from typing import Any, Final
 from governor_agents.core.ports import OPS_KEPT, Blob, Held, Record, StoredEvent, Swapped
 from governor_agents.errors import ConfigError, StoreError
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
-from governor_agents.stores.sqlite_file import SQL, Place, connect_reader, unsafe_lines
+from governor_agents.stores.sqlite_file import MIGRATIONS, SQL, Place, connect_reader, unsafe_lines
 from governor_agents.stores.sqlite_thread import DatabaseThread, StoreTime, Wrote
 
 _FIELDS: Final = ("agent", "changed", "conversation", "pending", "requester", "state")
@@ -77,6 +77,7 @@ class SQLiteStore:
     """A `Store` in a SQLite file. Options of the URL: see `Place.of`."""
 
     shared = True
+    schema = max(MIGRATIONS)
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         self._place = Place.of(url)

@@ -31,7 +31,7 @@ from governor_agents.stores.mongodb.home import Home
 from governor_agents.stores.mongodb.place import Place
 from governor_agents.stores.mongodb.reading import Reading
 from governor_agents.stores.mongodb.safety import server_of, unsafe_lines
-from governor_agents.stores.mongodb.schema import Collections, prepare
+from governor_agents.stores.mongodb.schema import VERSION, Collections, prepare
 from governor_agents.stores.mongodb.tidying import Tidying
 from governor_agents.stores.mongodb.waking import Waking
 from governor_agents.stores.mongodb.writing import Writing
@@ -67,6 +67,7 @@ class MongoDBStore:
     """
 
     shared = True
+    schema = VERSION
 
     def __init__(self, url: str, *, client: Any = None) -> None:
         self.url = url

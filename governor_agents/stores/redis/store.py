@@ -25,6 +25,7 @@ from governor_agents.errors import StoreError
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
 from governor_agents.stores.redis.client import Client, check, told
 from governor_agents.stores.redis.keys import END, LAST, moment, tenant_and_id, text, time
+from governor_agents.stores.redis.namespace import SCHEMA
 from governor_agents.stores.redis.place import Place
 from governor_agents.stores.redis.rows import READ, record_of
 from governor_agents.stores.redis.writes import Addition, Removal, Write
@@ -37,6 +38,7 @@ class RedisStore:
     """A `Store` in Redis. Options of the URL: see `Place.of`."""
 
     shared = True
+    schema = SCHEMA
 
     def __init__(self, url: str) -> None:
         self._place = Place.of(url)
