@@ -152,6 +152,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "delay": (0.0,),
     "dead": ((), ("w1",)),
     "over": (False, True),
+    "epoch": ("restored",),
+    "stamp": ("fresh",),
     "operands": ((),),
     "scope": ("tool:pay",),
     "halted": ((), ("tool:pay",)),
