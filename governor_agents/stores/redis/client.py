@@ -11,14 +11,13 @@ from typing import Final, TypeVar
 from redis.exceptions import AskError, MovedError, TryAgainError
 
 from governor_agents.core.ports import Record
-from governor_agents.errors import StoreError, StoreUnavailable, UnsafeStore
+from governor_agents.errors import ConfigError, StoreError, StoreUnavailable, UnsafeStore
 from governor_agents.stores.redis import scripts, watched
 from governor_agents.stores.redis.failure import KNOWN, failure, forbidden
 from governor_agents.stores.redis.keys import END, LAST, Keys, text
 from governor_agents.stores.redis.namespace import settle
 from governor_agents.stores.redis.place import Place
 from governor_agents.stores.redis.rows import READ, edited, listed
-from governor_agents.stores.redis.safety import unsafe_lines
 from governor_agents.stores.redis.servers import Servers
 from governor_agents.stores.redis.waking import Waking
 from governor_agents.stores.redis.wire import Command, Reply
@@ -40,13 +39,7 @@ def told(place: Place) -> Iterator[None]:
     try:
         yield
     except KNOWN as error:
-        raise failure(error, place.shown, timeout=place.timeout) from error
-
-
-async def check(servers: Servers) -> list[str]:
-    """One line per unsafe setting of any server."""
-    found = await asyncio.gather(*(unsafe_lines(node, servers.place) for node in await servers.every()))
-    return [line for lines in found for line in lines]
+        raise failure(error, place) from error
 
 
 class Client:
@@ -68,10 +61,13 @@ class Client:
     @classmethod
     async def connect(cls, place: Place, writer: bytes) -> Client:
         """Check every server, make the namespace when it is new. Raises `StoreError` and its children."""
+        for name, file in place.files.items():
+            if not os.access(file, os.R_OK):
+                raise ConfigError(f"{place.shown}: {name} names a file that cannot be read")
         servers = Servers(place)
         try:
             with told(place):
-                if (lines := await check(servers)) and not place.unsafe:
+                if (lines := await servers.check()) and not place.unsafe:
                     raise UnsafeStore(f"{place.shown}: {'; '.join(lines)} (or add unsafe=allow to the URL)")
                 keys = await settle(servers, place)
                 (tried,) = await servers.ask(0, [("EVAL", "return 1", 0)]) if place.scripting else [None]

@@ -12,10 +12,12 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as TimedOut
 
 from governor_agents.errors import StoreError, StoreUnavailable
+from governor_agents.stores.redis.place import Place
 
 _ANSWERS: Final[tuple[tuple[str, str], ...]] = (
     ("WRONGPASS", "the user or password is not the server's; mend it in the URL"),
-    ("NOAUTH", "the server asks for a password; write it into the URL, redis://:PASSWORD@HOST"),
+    ("Authentication required", "the server asks for a password; write it into the URL, redis://:PASSWORD@HOST"),
+    ("already authenticated", "the server asks for a password; write it into the URL, redis://:PASSWORD@HOST"),
     ("invalid password", "the user or password is not the server's; mend it in the URL"),
     ("without any password configured", "the server knows no password, and the URL has one; leave it out"),
     ("READONLY", "this server is a read-only replica; name the master, or wait until the failover is over"),
@@ -29,14 +31,17 @@ _ANSWERS: Final[tuple[tuple[str, str], ...]] = (
     ("NOREPLICAS", "the server has fewer replicas than its own min-replicas-to-write asks for"),
     ("UNKILLABLE", "the server is busy with a script"),
     ("BUSY", "the server is busy with a script"),
+    ("cluster support disabled", "the server is no node of a cluster; begin the URL with redis"),
+    ("unknown command 'SENTINEL'", "what answers there is no Sentinel"),
+    ("DB index is out of range", "the server has no such database"),
     ("max number of clients", "the server has as many clients as it takes (maxclients)"),
 )
-"""A part of what the server says, and what that means. All of it may pass."""
+"""A part of what a server says, and what that means. Each may be mended there while we wait."""
 
 
-def failure(error: BaseException, shown: str, *, timeout: float = 0.0) -> StoreError:
-    """Our error for one of redis-py or of a socket. ``shown`` is the store's URL without passwords."""
-    said = _said(error)
+def failure(error: BaseException, place: Place) -> StoreError:
+    """Our error for one of redis-py or of a socket."""
+    said, shown = _said(error), place.shown
     for words, meaning in _ANSWERS:
         if words in said:
             return StoreUnavailable(f"{shown}: {meaning}")
@@ -47,10 +52,10 @@ def failure(error: BaseException, shown: str, *, timeout: float = 0.0) -> StoreE
     if "WRONGTYPE" in said:
         return StoreError(f"{shown}: something else lies under a key of ours; give it, or us, another namespace")
     if isinstance(error, TimedOut | TimeoutError | asyncio.TimeoutError):
-        within = f" within {timeout:g} s" if timeout else " in time"
-        return StoreUnavailable(f"{shown}: the server did not answer{within}")
+        may = "; if it has no TLS, begin the URL with redis" if place.tls else ""
+        return StoreUnavailable(f"{shown}: the server did not answer within {place.timeout:g} s{may}")
     if isinstance(error, NotConnected | OSError):
-        return StoreUnavailable(f"{shown}: {_lost(error, said)}")
+        return StoreUnavailable(f"{shown}: {_lost(error, said, place)}")
     return StoreError(f"{shown}: the server says {said!r}")
 
 
@@ -58,11 +63,6 @@ def forbidden(reply: object) -> bool:
     """True when the server does not let us run scripts at all."""
     said = _said(reply) if isinstance(reply, ResponseError) else ""
     return "NOPERM" in said or "unknown command" in said or "not allowed" in said
-
-
-def wrong_type(reply: object) -> bool:
-    """True when something else lies under the key."""
-    return isinstance(reply, ResponseError) and "WRONGTYPE" in _said(reply)
 
 
 def _said(error: object) -> str:
@@ -81,6 +81,8 @@ def _code(error: object) -> str:
         "ClusterDownError": "CLUSTERDOWN ",
         "MasterDownError": "MASTERDOWN ",
         "TryAgainError": "TRYAGAIN ",
+        "AskError": "TRYAGAIN ",
+        "MovedError": "TRYAGAIN ",
         "NoPermissionError": "NOPERM ",
         "OutOfMemoryError": "OOM ",
         "ClusterCrossSlotError": "CROSSSLOT ",
@@ -88,22 +90,21 @@ def _code(error: object) -> str:
     return codes.get(name, "")
 
 
-def _lost(error: BaseException, said: str) -> str:
+def _lost(error: BaseException, said: str, place: Place) -> str:
     chain = [error, error.__cause__, error.__context__]
     words = " ".join(str(each) for each in chain if each is not None)
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain) or "CERTIFICATE_VERIFY_FAILED" in words:
         return "the server's certificate is not to be trusted; name its authority with ssl_ca_certs=FILE"
     if any(isinstance(each, ssl.SSLError) for each in chain) or "SSL" in words or "WRONG_VERSION_NUMBER" in words:
         return "the server does not speak TLS as asked for; begin the URL with redis:// if it has none"
-    if "invalid username-password" in said:
-        return "the user or password is not the server's; mend it in the URL"
     if "refused" in words or "Connect call failed" in words:
         return "cannot be reached: nothing listens there"
     if "No such file" in words:
         return "cannot be reached: there is no such socket"
     if "Name or service not known" in words or "nodename nor servname" in words or "name resolution" in words:
         return "cannot be reached: no such host"
-    return f"the connection is lost ({said or type(error).__name__}); a server that wants TLS is rediss://"
+    may = "" if place.tls or place.socket else "; if the server wants TLS, begin the URL with rediss"
+    return f"the connection is lost ({said or type(error).__name__}){may}"
 
 
 KNOWN: Final = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)

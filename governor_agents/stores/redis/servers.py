@@ -12,8 +12,9 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyErr
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as TimedOut
 
-from governor_agents.errors import StoreUnavailable
+from governor_agents.errors import StoreUnavailable, UnsafeStore
 from governor_agents.stores.redis.place import Address, Place
+from governor_agents.stores.redis.safety import unsafe_lines
 from governor_agents.stores.redis.wire import Command, Connect, Node, Reply, Session, connector
 
 _TURNS: Final = 6
@@ -48,7 +49,7 @@ class Alone:
 
     def __init__(self, place: Place) -> None:
         address = place.addresses[0] if place.addresses else None
-        self._node = Node(connector(place, address), place.connections, address)
+        self._node = Node(place, address)
 
     async def node(self, slot: int) -> Node:
         """The server."""
@@ -101,7 +102,7 @@ class Sentinels:
         if self._node is None or self._node.address != address:
             if self._node is not None:
                 await self._node.close()
-            self._node = Node(connector(self._place, address), self._place.connections, address)
+            self._node = Node(self._place, address)
         (role,) = await self._node.ask([("ROLE",)])
         if not isinstance(role, Exception) and role[0] not in (b"master", "master"):
             raise ReadOnlyError("the Sentinels name a master that is none yet")
@@ -111,7 +112,7 @@ class Sentinels:
         place, unknown = self._place, False
         mine = {"username": place.sentinel_username or None, "password": place.sentinel_password or None, "db": 0}
         for sentinel in place.addresses:
-            node = Node(connector(place, sentinel, **mine), 1)
+            node = Node(place, sentinel, **mine)
             try:
                 (said,) = await node.ask([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", place.master)])
             except (NotConnected, TimedOut, OSError):
@@ -152,7 +153,7 @@ class Cluster:
     def at(self, address: Address) -> Node:
         """The node at an address."""
         if address not in self._nodes:
-            self._nodes[address] = Node(connector(self._place, address), self._place.connections, address)
+            self._nodes[address] = Node(self._place, address)
         return self._nodes[address]
 
     def forget(self) -> None:
@@ -194,6 +195,7 @@ class Servers:
     def __init__(self, place: Place) -> None:
         self.place = place
         forms: dict[str, Callable[[Place], Where]] = {"sentinel": Sentinels, "cluster": Cluster}
+        self._looked_at: set[Node] = set()
         self._where = forms.get(place.form, Alone)(place)
 
     def slot(self, partition: int) -> int:
@@ -207,9 +209,11 @@ class Servers:
         for turn in range(_TURNS):
             replies = await self._ask_once(partition, commands)
             moved = next((each for each in replies if isinstance(each, _MOVES)), None)
-            if isinstance(moved, AskError) and isinstance(self._where, Cluster):
+            if type(moved) is AskError and isinstance(self._where, Cluster):  # of which MovedError is a child
                 asking = [each for command in commands for each in (("ASKING",), command)]
-                replies = (await self._where.at((moved.host, moved.port)).ask(asking))[1::2]
+                there = self._where.at((moved.host, moved.port))
+                await self._look_at(there)
+                replies = (await there.ask(asking))[1::2]
                 moved = next((each for each in replies if isinstance(each, _MOVES)), None)
             if moved is None or turn == _TURNS - 1:
                 return replies
@@ -221,7 +225,7 @@ class Servers:
 
     async def _ask_once(self, partition: int, commands: Sequence[Command]) -> list[Reply]:
         try:
-            node = await self._where.node(self.slot(partition))
+            node = await self._node(partition)
             replies = await node.ask(commands)
         except (NotConnected, TimedOut, OSError):
             self._where.forget()
@@ -230,6 +234,13 @@ class Servers:
             self._where.forget()
             await node.drop()  # a name may stand for another server by now
         return replies
+
+    async def check(self) -> list[str]:
+        """One line per unsafe setting of any server, which counts as looked at from now on."""
+        nodes = await self._where.nodes()
+        found = await asyncio.gather(*(unsafe_lines(node, self.place) for node in nodes))
+        self._looked_at.update(nodes)
+        return [line for lines in found for line in lines]
 
     async def ask_each(self, asked: Sequence[tuple[int, Command]]) -> list[Reply]:
         """Send each command to the server of its partition, those of one server together."""
@@ -250,11 +261,22 @@ class Servers:
         return replies
 
     async def _node(self, partition: int) -> Node:
+        """The server of a partition."""
         try:
-            return await self._where.node(self.slot(partition))
+            node = await self._where.node(self.slot(partition))
+            await self._look_at(node)
         except (NotConnected, TimedOut, OSError):
             self._where.forget()
             raise
+        return node
+
+    async def _look_at(self, node: Node) -> None:
+        """Refuse a server that took over since the store was opened, and has unsafe settings."""
+        if node not in self._looked_at:
+            lines = await unsafe_lines(node, self.place)
+            if lines and not self.place.unsafe:
+                raise UnsafeStore(f"{self.place.shown}: {'; '.join(lines)}")
+            self._looked_at.add(node)
 
     async def _from(self, node: Node, commands: Sequence[Command]) -> list[Reply]:
         try:
@@ -267,16 +289,12 @@ class Servers:
     async def session(self, partition: int) -> AsyncIterator[Session]:
         """One connection to the server of a partition, to oneself."""
         try:
-            node = await self._where.node(self.slot(partition))
+            node = await self._node(partition)
             async with node.session() as (session, _):
                 yield session
         except (NotConnected, TimedOut, OSError, MovedError, AskError):
             self._where.forget()
             raise
-
-    async def every(self) -> list[Node]:
-        """All servers that are written to."""
-        return await self._where.nodes()
 
     async def listener(self) -> Connect:
         """What makes a connection for listening. A cluster tells all of its nodes, so any one will do."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 from governor_agents.core.ports import Blob, Held, Record, StoredEvent, Swapped
 from governor_agents.errors import StoreError
 from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
-from governor_agents.stores.redis.client import Client, check, told
+from governor_agents.stores.redis.client import Client, told
 from governor_agents.stores.redis.keys import END, LAST, moment, tenant_and_id, text, time
 from governor_agents.stores.redis.namespace import SCHEMA
 from governor_agents.stores.redis.place import Place
@@ -72,7 +72,7 @@ class RedisStore:
         """One line per setting of a server that could lose an acknowledged write."""
         servers = self._opened().servers
         with told(self._place):
-            return await check(servers)
+            return await servers.check()
 
     async def now(self) -> float:
         """The store's clock."""

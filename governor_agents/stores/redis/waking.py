@@ -60,8 +60,9 @@ class Waking:
     async def close(self) -> None:
         """The same, and wait for the end of it."""
         self.stop()
-        if self._listening is not None:
-            await asyncio.gather(self._listening, return_exceptions=True)
+        while self._listening is not None and not self._listening.done():
+            self._listening.cancel()  # again, should what it waited for have ended at that very moment
+            await asyncio.wait([self._listening], timeout=LOOK)
 
     async def _listen(self) -> None:
         while True:
@@ -78,9 +79,10 @@ class Waking:
             await asyncio.sleep(LOOK)
 
     async def _hear(self, connection: Any) -> None:
-        await connection.connect()
-        await connection.send_command("SUBSCRIBE", self._channel)
-        await connection.read_response()
+        async with asyncio.timeout(QUIET):
+            await connection.connect()
+            await connection.send_command("SUBSCRIBE", self._channel)
+            await connection.read_response()
         self._written.set()  # what was written before nobody told us
         asked = False
         while True:

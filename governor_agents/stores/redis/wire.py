@@ -64,8 +64,6 @@ def connector(place: Place, address: Address | None, **other: Any) -> Connect:
         "password": place.password or None,
         "db": place.db,
         "protocol": place.protocol,
-        "socket_timeout": place.timeout,
-        "socket_connect_timeout": place.timeout,
         **other,
     }
     if address is None:
@@ -81,17 +79,26 @@ def _tls(files: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Session:
-    """One connection, for as long as somebody has it to himself."""
+    """One connection, for as long as somebody has it to himself. ``timeout`` is for connecting and for each answer."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection
+        self._timeout = timeout
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send all, then read all answers. Raises the errors of redis-py's connections."""
-        connection = self._connection
-        await connection.connect()
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        return [await self._reply() for _ in commands]
+        """Send all, then read all answers. Raises the errors of redis-py's connections, and `TimeoutError`."""
+        connection, now = self._connection, asyncio.get_running_loop().time
+        # Not the time limits of redis-py: they make a task for each command, and one that is cancelled just when it
+        # ends goes on as if it were not.
+        async with asyncio.timeout(self._timeout) as limit:
+            if not connection.is_connected:
+                await connection.connect()
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies = []
+            for _ in commands:
+                limit.reschedule(now() + self._timeout)
+                replies.append(await self._reply())
+            return replies
 
     async def _reply(self) -> Reply:
         try:
@@ -103,11 +110,12 @@ class Session:
 class Node:
     """One server, and the connections to it."""
 
-    def __init__(self, connect: Connect, width: int, address: Address | None = None) -> None:
+    def __init__(self, place: Place, address: Address | None = None, **other: Any) -> None:
         self.address = address
-        self._connect = connect
+        self._timeout = place.timeout
+        self._connect = connector(place, address, **other)
         self._idle: list[Any] = []
-        self._room = asyncio.Semaphore(width)
+        self._room = asyncio.Semaphore(place.connections)
         self._closed = False
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
@@ -133,7 +141,7 @@ class Node:
             used = bool(self._idle)
             connection = self._idle.pop() if used else self._connect()
             try:
-                yield Session(connection), used
+                yield Session(connection, self._timeout), used
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
