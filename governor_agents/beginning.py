@@ -170,6 +170,7 @@ class Beginning:
         """See `Governor.claim`. On the governor loop."""
         governor = self._governor
         owner, fence = this_worker(), 0
+        await governor.policies.confirm()  # under policies that nobody knows it would come to nothing
         scopes = await governor.stopped.scopes()
 
         def step(run: Run, now: float) -> Change:

@@ -45,9 +45,9 @@ class Claim:
     """The right to drive one run, as the process that holds it sees it.
 
     ``known`` are the call ids that had a record when the claim was taken; ``verdicts`` what the policies said, once
-    per call; ``stop`` is set when the loop must not go on, with the reason (``again``: because people are asked
-    again; ``halted``: because this scope is halted); ``lost`` when the lease went to somebody else. ``responses`` are
-    what models answered.
+    per call and version of theirs; ``stop`` is set when the loop must not go on, with the reason (``again``: because
+    people are asked again; ``halted``: because this scope is halted); ``lost`` when the lease went to somebody else.
+    ``responses`` are what models answered.
     """
 
     run: str
@@ -59,7 +59,7 @@ class Claim:
     owner: str
     fence: int
     known: set[str] = field(default_factory=set)
-    verdicts: dict[tuple[str, str, bytes], Verdict] = field(default_factory=dict, repr=False)
+    verdicts: dict[tuple[str, str, str, bytes], Verdict] = field(default_factory=dict, repr=False)
     stop: str = ""
     again: bool = False
     halted: str = ""

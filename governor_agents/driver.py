@@ -102,7 +102,8 @@ class Driver:
         made = []
         for call in segment.pending:
             tool = self._policies.tool(call.tool)
-            verdict = claim.verdicts.get((call.call_id, call.tool, call.args)) or self._policies.evaluate(call, tool)
+            key = (self._policies.version, call.call_id, call.tool, call.args)
+            verdict = claim.verdicts.get(key) or self._policies.evaluate(call, tool)
             call, verdict = bound(call, tool, verdict)
             made.append(driving.Ask(call, tool, verdict, nonce()))
         return tuple(made)

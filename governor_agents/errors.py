@@ -47,6 +47,7 @@
         ├── StoreUnavailable
         ├── StoreTooNew
         ├── UnsafeStore
+        ├── PoliciesUnavailable    what the store has published cannot be used
         └── ClockError             a clock that does not say a time
 
 The docstring of a class is its default message; ``code`` is stable and meant for scripts.
@@ -271,6 +272,10 @@ class StoreTooNew(StoreError):
 
 class UnsafeStore(StoreError):
     """The store's settings could lose acknowledged decisions."""
+
+
+class PoliciesUnavailable(StoreError):
+    """The policies that the store has published cannot be used."""
 
 
 class ClockError(StoreError):

@@ -52,6 +52,7 @@ from governor_agents.policies import PolicySet, person_id
 from governor_agents.policies.keeping import Keeping, snapshot_limit
 from governor_agents.policies.keeping import retention as spans
 from governor_agents.probes import Probe
+from governor_agents.publishing import Published
 from governor_agents.resolving import Resolving
 from governor_agents.retention import Retention
 from governor_agents.runs import Runs
@@ -71,7 +72,8 @@ P = TypeVar("P", bound=Probe)
 class Governor:
     """Policies, a store and a register of agents: everything one process needs to govern, ask, decide and resume.
 
-    ``policies`` is a `PolicySet`, or a sequence of policies and plain callables. ``store`` is a URL (default
+    ``policies`` is a `PolicySet` (`governor_agents.publishing.Published` for those that the store has published), or a
+    sequence of policies and plain callables. ``store`` is a URL (default
     ``$GOVERNOR_STORE``, else ``sqlite:///governor.db``) or a store object; it is opened with the first use.
     ``tenant`` separates customers in one store; ``env`` (``prod``) is bound into every approval. ``lease`` is how many
     seconds a claim lasts without a heartbeat (default ``$GOVERNOR_LEASE``, else 30); after ``max_attempts`` claims
@@ -112,6 +114,8 @@ class Governor:
         self.runs.wrote = self.audit.checkpoints.wrote
         self.beats = Heartbeats(self.runs, self.loop, lease_setting() if lease is None else lease)
         self.stopped = Halts(self.runs)
+        if isinstance(self.policies, Published):
+            self.policies.attach(self.runs, self.keys, self.loop, self.open)
         key = secret or os.environ.get("GOVERNOR_SECRET", "").encode()
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
@@ -227,6 +231,8 @@ class Governor:
             await refuse_sealed(self.store)
         if lines := await self.store.check():  # opened all the same, on somebody's explicit word
             await self.audit.refusals.unsafe(lines, by=this_worker())
+        if isinstance(self.policies, Published):
+            await self.policies.start()
 
     async def run(
         self, agent: str, input: Json, *, conversation: str = "", requester: str = "", context: Json = None
@@ -543,6 +549,8 @@ class Governor:
             await asyncio.to_thread(loop.stop)
 
     async def _shut(self) -> None:
+        if isinstance(self.policies, Published):
+            await self.policies.stop()
         await self.watch.stop()
         await self.audit.refusals.close()
         await self.store.close()

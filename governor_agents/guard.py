@@ -28,7 +28,7 @@ from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
 from governor_agents.errors import ArgumentsError
 from governor_agents.halts import Halts
-from governor_agents.journal import Entry, Journal, NotRecordable, Now, Ran, go_on, met, same
+from governor_agents.journal import CHANGED, Entry, Journal, NotRecordable, Now, Ran, go_on, met, same
 from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
 from governor_agents.probes import NO_PROBE, Probes, Reconciled, checked, finished, raised
@@ -63,17 +63,16 @@ class Guard(Journal):
     def __init__(
         self, runs: Runs, policies: PolicySet, beats: Heartbeats, loop: Background, secret: bytes, halts: Halts
     ) -> None:
-        super().__init__(runs, halts, secret)
-        self._policies = policies
+        super().__init__(runs, policies, halts, secret)
         self._beats = beats
         self._loop = loop
         self.probes = Probes()
 
     def verdict(self, claim: Claim | None, call: ToolCall, tool: Tool) -> Verdict:
-        """What the policies say; asked once per call of a claim. Never raises."""
+        """What the policies say; asked once per call of a claim, again when others came into force. Never raises."""
         if claim is None or not call.call_id:
             return self._policies.evaluate(call, tool)
-        key = (call.call_id, call.tool, call.args)
+        key = (self._policies.version, call.call_id, call.tool, call.args)
         found = claim.verdicts.get(key)
         if found is None:
             found = claim.verdicts[key] = self._policies.evaluate(call, tool)
@@ -82,15 +81,21 @@ class Guard(Journal):
     async def halted(self, claim: Claim | None, call: ToolCall, tool: Tool) -> str:
         """The halt that stops a call which skips the journal, empty when none does; the claim then begins nothing more.
 
-        A call that changes nothing may be judged by a copy that is at most a second old. Raises `StoreError`.
+        A call that changes nothing may be judged by a copy that is at most a second old; before any other, the policies
+        are those in force (look at their version again). Raises `StoreError`.
         """
         scopes = self._halts.recent() if tool.read_only else None
-        return met(claim, call, await self._loop.bridge(self._halts.scopes()) if scopes is None else scopes)
+        return met(claim, call, await self._loop.bridge(self._as_now(tool)) if scopes is None else scopes)
 
     def halted_sync(self, claim: Claim | None, call: ToolCall, tool: Tool) -> str:
         """The same on a thread of a synchronous framework."""
         scopes = self._halts.recent() if tool.read_only else None
-        return met(claim, call, self._loop.call(self._halts.scopes()) if scopes is None else scopes)
+        return met(claim, call, self._loop.call(self._as_now(tool)) if scopes is None else scopes)
+
+    async def _as_now(self, tool: Tool) -> frozenset[str]:
+        if not tool.read_only:
+            await self._policies.confirm()
+        return await self._halts.scopes()
 
     async def leave(self, claim: Claim, call: ToolCall, tool: Tool) -> bytes | None:
         """The arguments with which a tool that itself runs agents may begin now; None when `run` has to say why not.
@@ -100,11 +105,11 @@ class Guard(Journal):
         """
         if claim.lost or claim.halted or await self.halted(claim, call, tool):
             return None
-        frozen, verdict = self._frozen(claim, call, tool)
+        frozen, now_is = self._frozen(claim, call, tool)
         run = await self._loop.bridge(self._runs.get(claim.run)) if call.call_id in claim.known else None
         known = run.by_call_id(call.call_id) if run is not None else None
         if run is None or known is None:
-            return frozen.args if verdict.outcome == "allow" else None
+            return frozen.args if now_is.verdict.outcome == "allow" else None
         if not same(run, known, call):
             return None
         now, stands = await self._loop.bridge(self._runs.now()), self._now_is(known.as_tool_call(run), call, tool)
@@ -134,16 +139,18 @@ class Guard(Journal):
         `CallIdReused`.
         """
         go_on(claim)
-        call, verdict = self._frozen(claim, call, tool)  # in the caller's thread: a policy may do as it likes
-        if _unjournalled(claim, call, tool, verdict):
-            if await self.halted(claim, call, tool):
-                return Ran("waits")
-            return await self._read(claim, call, invoke, dump, load, chain)
-        entry = await self._unbroken(claim, self._enter(claim, call, tool, verdict, chain))
-        if entry.known is not None:
-            now_is = self._now_is(entry.known, call, tool)
-            entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is, chain))
-        elif entry.probe is not None:
+        entry = CHANGED
+        while entry is CHANGED:
+            frozen, now_is = self._frozen(claim, call, tool)  # in the caller's thread: a policy may do as it likes
+            if _unjournalled(claim, frozen, tool, now_is.verdict):
+                if await self.halted(claim, frozen, tool):
+                    return Ran("waits")
+                return await self._read(claim, frozen, invoke, dump, load, chain)
+            entry = await self._unbroken(claim, self._enter(claim, frozen, tool, now_is, chain))
+            if entry.known is not None:
+                now_is = self._now_is(entry.known, frozen, tool)
+                entry = await self._unbroken(claim, self._intent(claim, entry.n, entry.known, now_is, chain))
+        if entry.probe is not None:
             found = await self._probe(claim, entry.probe, entry.key)
             finding = checked(found, entry.probe, shape, dump, load)
             entry = await self._unbroken(claim, self._probed(claim, entry.n, finding))
@@ -223,17 +230,19 @@ class Guard(Journal):
     ) -> Ran:
         """The same for a framework that calls its tools synchronously, on a thread of its own."""
         go_on(claim)
-        call, verdict = self._frozen(claim, call, tool)
-        if _unjournalled(claim, call, tool, verdict):
-            if self.halted_sync(claim, call, tool):
-                return Ran("waits")
-            with keyed():
-                return Ran("value", invoke(call.args))
-        entry = self._loop.call(self._enter(claim, call, tool, verdict))
-        if entry.known is not None:
-            now_is = self._now_is(entry.known, call, tool)
-            entry = self._loop.call(self._intent(claim, entry.n, entry.known, now_is))
-        elif entry.probe is not None:
+        entry = CHANGED
+        while entry is CHANGED:
+            frozen, now_is = self._frozen(claim, call, tool)
+            if _unjournalled(claim, frozen, tool, now_is.verdict):
+                if self.halted_sync(claim, frozen, tool):
+                    return Ran("waits")
+                with keyed():
+                    return Ran("value", invoke(frozen.args))
+            entry = self._loop.call(self._enter(claim, frozen, tool, now_is))
+            if entry.known is not None:
+                now_is = self._now_is(entry.known, frozen, tool)
+                entry = self._loop.call(self._intent(claim, entry.n, entry.known, now_is))
+        if entry.probe is not None:
             found = self._probe_sync(claim, entry.probe, entry.key)
             finding = checked(found, entry.probe, shape, dump, load)
             entry = self._loop.call(self._probed(claim, entry.n, finding))
@@ -256,14 +265,18 @@ class Guard(Journal):
             self._loop.call(self._leave(claim, entry, True, data, ""))
         return Ran("value", value)
 
-    def _frozen(self, claim: Claim, call: ToolCall, tool: Tool) -> tuple[ToolCall, Verdict]:
+    def _frozen(self, claim: Claim, call: ToolCall, tool: Tool) -> tuple[ToolCall, Now]:
         """The call with the files it names, and what is said of it. A call with a record has them there."""
+        version = self._policies.version  # before they are asked: what changes meanwhile is noticed
         verdict = self.verdict(claim, call, tool)
-        return (call, verdict) if call.call_id in claim.known else bound(call, tool, verdict)
+        if call.call_id not in claim.known:
+            call, verdict = bound(call, tool, verdict)
+        return call, Now(verdict, call.schema_sha256, call.operands, version)
 
     def _now_is(self, known: ToolCall, call: ToolCall, tool: Tool) -> Now:
         """What a stored call is held against right before its intent."""
-        return Now(self._policies.evaluate(known, tool), call.schema_sha256, standing(known, tool))
+        version = self._policies.version
+        return Now(self._policies.evaluate(known, tool), call.schema_sha256, standing(known, tool), version)
 
     async def _probe(self, claim: Claim, call: ToolCall, key: str) -> Reconciled | str | None:
         """Ask the tool's probe, in the caller's context; a text says why it could not tell."""

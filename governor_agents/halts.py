@@ -22,8 +22,9 @@ from functools import partial
 from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.audit import chain
+from governor_agents.audit.reading import end_of
 from governor_agents.core import halting
-from governor_agents.core.calls import CLOSED, sha256
+from governor_agents.core.calls import CLOSED
 from governor_agents.core.codec import was_refused
 from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, StoredEvent
@@ -39,9 +40,6 @@ FRESH = 1.0
 """Seconds for which a copy will do for calls that change nothing."""
 
 MAX_TRIES = 100
-
-MAX_PAGES = 100_000
-"""The most pages of events that are gone through for the end of a record that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +189,8 @@ class Halts:
 
     async def _lost(self, tenant: str, id: str) -> HaltRecord:
         """A record that cannot be read, with the head of its events, so that they go on where they ended."""
-        seq, head, limit = 0, "", 1000
-        for _ in range(MAX_PAGES):
-            try:
-                page = await self._store.events("halt", tenant, id, after=seq, limit=limit)
-            except SealBroken:  # one by one, then; of an event that is refused nothing is known but that it is there
-                seq, head, limit = (seq, head, 1) if limit > 1 else (seq + 1, "", 1)
-                continue
-            if not page:
-                return HaltRecord(tenant, id, (), seq, head, unreadable=True)
-            seq, head = page[-1].seq, sha256(page[-1].body)
-        raise StoreUnavailable(f"the events of the halt record {id} do not end; look at them with audit verify")
+        seq, head = await end_of(self._store, "halt", tenant, id)
+        return HaltRecord(tenant, id, (), seq, head, unreadable=True)
 
     async def _load_to_change(self, id: str) -> tuple[int, HaltRecord]:
         """The same, also when the seal of the record is broken: its version stands in clear. Raises `StoreError`."""

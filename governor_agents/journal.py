@@ -24,6 +24,7 @@ from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import CallIdReused, Fenced, OutcomeUnknown, RunBlocked
 from governor_agents.halts import Halts
 from governor_agents.nonces import nonce
+from governor_agents.policies import PolicySet
 from governor_agents.probes import Finding
 from governor_agents.responses import Chain
 from governor_agents.runs import Runs, Step, blob
@@ -63,20 +64,29 @@ class Entry:
     probe: ToolCall | None = None
 
 
+CHANGED = Entry()
+"""In the place of an entry: other policies are in force than those that were asked, so they must be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What a call is held against right before its intent: what the policies say now, the tool, the files."""
+    """What a call is held against right before its intent: what the policies say now, the tool, the files.
+
+    ``version`` is that of the policies which gave the verdict.
+    """
 
     verdict: Verdict
     schema_sha256: str
     operands: tuple[Operand, ...]
+    version: str
 
 
 class Journal:
     """The steps of calls under claims, as the runs of one tenant record them. ``secret`` keys idempotency keys."""
 
-    def __init__(self, runs: Runs, halts: Halts, secret: bytes) -> None:
+    def __init__(self, runs: Runs, policies: PolicySet, halts: Halts, secret: bytes) -> None:
         self._runs = runs
+        self._policies = policies
         self._halts = halts
         self._secret = secret
 
@@ -84,9 +94,7 @@ class Journal:
         """True when a halt stops this call, by the store as it is now."""
         return bool(met(claim, call, await self._halts.scopes()))
 
-    async def _enter(
-        self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict, chain: Chain | None = None
-    ) -> Entry:
+    async def _enter(self, claim: Claim, call: ToolCall, tool: Tool, now_is: Now, chain: Chain | None = None) -> Entry:
         """Find out what is to be done with a call; when it is to run at once, its intent is durable on return."""
         go_on(claim)
         if claim.halted:
@@ -97,7 +105,7 @@ class Journal:
             run = await self._runs.get(claim.run)
             known = run.by_call_id(call.call_id)
         if known is None:
-            return await self._first_time(claim, call, tool, verdict, chain)
+            return await self._first_time(claim, call, tool, now_is, chain)
         return await self._known(claim, run, known, call)
 
     async def _known(self, claim: Claim, run: Run, known: Call, call: ToolCall) -> Entry:
@@ -138,27 +146,31 @@ class Journal:
             raise Fenced(f"{approval_id(claim.run, n)} belongs to a generation that is over")
         return await self._over(claim, stands)
 
-    async def _first_time(
-        self, claim: Claim, call: ToolCall, tool: Tool, verdict: Verdict, chain: Chain | None
-    ) -> Entry:
-        if verdict.outcome == "require_approval":
+    async def _first_time(self, claim: Claim, call: ToolCall, tool: Tool, now_is: Now, chain: Chain | None) -> Entry:
+        if now_is.verdict.outcome == "require_approval":
             return Entry(Ran("waits"))
-        if verdict.outcome == "allow" and await self._stopped(claim, call):
-            return Entry(Ran("waits"))
-        stamp, now_is = nonce(), Now(verdict, call.schema_sha256, call.operands)
+        if now_is.verdict.outcome == "allow":
+            if await self._stopped(claim, call):
+                return Entry(Ran("waits"))
+            if await self._policies.confirm() != now_is.version:
+                return CHANGED
+        stamp = nonce()
 
         def step(run: Run, now: float) -> Change:
             execution.hold(run, owner=claim.owner, fence=claim.fence)
             if run.by_call_id(call.call_id) is not None:  # the same id a second time, at the same moment
                 return Change(run)
-            made = make_call(run, call, tool, verdict, now=now, nonce=stamp)
+            made = make_call(run, call, tool, now_is.verdict, now=now, nonce=stamp)
             change = Change(run.with_call(made), (asked_event(made),))
             if made.state is CallState.DENIED:
                 return change
             begun = self._begin(change.run, made, claim, now, now_is)
             return evolve(begun, events=(*change.events, *begun.events))
 
-        change = await self._write(claim, chain, step)
+        try:
+            change = await self._write(claim, chain, step)
+        except _Overtaken:
+            return CHANGED
         claim.known.add(call.call_id)
         made = change.run.by_call_id(call.call_id)
         if made is None:
@@ -168,6 +180,8 @@ class Journal:
         return await self._begun(claim, made)
 
     def _begin(self, run: Run, call: Call, claim: Claim, now: float, now_is: Now) -> Change:
+        if self._policies.version != now_is.version:  # heard of since; no intent is written under what is over
+            raise _Overtaken
         return execution.intent(
             run,
             call.n,
@@ -184,6 +198,8 @@ class Journal:
         """The stored call under policies, tool and files as they are now."""
         if await self._stopped(claim, call):
             return Entry(Ran("waits"))
+        if await self._policies.confirm() != now_is.version:
+            return CHANGED
         attempts = 0
 
         def step(run: Run, now: float) -> Change:
@@ -196,7 +212,10 @@ class Journal:
                 return Change(run)
             return self._begin(run, stands, claim, now, now_is)
 
-        change = await self._write(claim, chain, step)
+        try:
+            change = await self._write(claim, chain, step)
+        except _Overtaken:
+            return CHANGED
         stands = change.run.call(n)
         if stands is None:
             raise Fenced(f"{approval_id(claim.run, n)} belongs to a generation that is over")
@@ -343,6 +362,10 @@ def _as_result(data: bytes, ok: bool) -> tuple[Result, tuple[Blob, ...]]:
         return Result(sha256(data), data.decode(), ok=ok), ()
     content = blob(data)
     return Result(content.id, None, content.id, ok), (content,)
+
+
+class _Overtaken(Exception):
+    """Other policies came into force while an intent was on its way."""
 
 
 class NotRecordable(Exception):

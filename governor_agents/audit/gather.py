@@ -28,6 +28,7 @@ from governor_agents.audit.reading import (
     halts,
     head_of,
     listed,
+    policies,
     removal_days,
     state_of,
     streams,
@@ -157,7 +158,7 @@ class Gatherer:
         if whole or look:
             since = "" if whole else day(60.0 * (max(state.swept, self._swept) - BACK) - DAY)
             days = removal_days(self._store, self._tenant, since=since)
-            for others in (halts(self._store, self._tenant), streams(self._store, self._tenant), days):
+            for others in (*(read(self._store, self._tenant) for read in (halts, policies, streams)), days):
                 found |= {head.name: head async for head in self._of(others)}
         heads = [head for head in found.values() if whole or head.seq > self._pinned.get(head.name, 0)]
         return sorted(heads, key=lambda head: head.name)

@@ -20,6 +20,7 @@ from governor_agents.audit.reading import (
     halts,
     head_of,
     listed,
+    policies,
     removal_days,
     state_of,
     streams,
@@ -84,7 +85,7 @@ class AuditLog:
     async def trails(
         self, run: str = "", *, security: bool = False, skipped: Skipped | None = None
     ) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
-        """Every trail with its record: of all runs, halts and removals, of one ``run``, or of what was refused.
+        """Every trail with its record: of all runs, halts, policies and removals, of one ``run``, or of what was refused.
 
         ``skipped`` hears of those that cannot be read; without it they raise `SnapshotError`. Raises `NotFound`.
         """
@@ -94,8 +95,8 @@ class AuditLog:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             yield record, await events_of(self._store, "run", self._tenant, run)
             return
-        removed = removal_days(self._store, self._tenant)
-        sources = (listed(self._store, "run", self._tenant), halts(self._store, self._tenant), removed)
+        runs = listed(self._store, "run", self._tenant)
+        sources = (runs, *(read(self._store, self._tenant) for read in (halts, policies, removal_days)))
         for records in (streams(self._store, self._tenant),) if security else sources:
             async for record in records:
                 try:
@@ -159,12 +160,8 @@ class AuditLog:
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             await self._look(report, "run", run, pins)
             return report
-        for records in (
-            listed(self._store, "run", self._tenant),
-            halts(self._store, self._tenant),
-            streams(self._store, self._tenant),
-            removal_days(self._store, self._tenant),
-        ):
+        runs = listed(self._store, "run", self._tenant)
+        for records in (runs, *(read(self._store, self._tenant) for read in (halts, policies, streams, removal_days))):
             async for record in records:
                 await self._look(report, record.kind, record.id, pins, record)
                 seen(report.trails)

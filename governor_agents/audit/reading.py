@@ -8,11 +8,18 @@ from datetime import UTC, datetime
 
 from governor_agents.audit.checkpoints import Checkpoint, from_document, to_document
 from governor_agents.audit.trail import Head
-from governor_agents.core.calls import freeze, thaw
+from governor_agents.core.calls import freeze, sha256, thaw
 from governor_agents.core.codec import check_given, decode_run, refused
 from governor_agents.core.halting import ALL_TENANTS, EVERYTHING, TENANT
 from governor_agents.core.ports import Record, Store, StoredEvent
-from governor_agents.errors import ArgumentsError, ConfigError, GovernorError, SealBroken, SnapshotError
+from governor_agents.errors import (
+    ArgumentsError,
+    ConfigError,
+    GovernorError,
+    SealBroken,
+    SnapshotError,
+    StoreUnavailable,
+)
 
 CHECKPOINTS = "checkpoints"
 """The record of the kind ``audit`` whose events are the checkpoints."""
@@ -23,7 +30,13 @@ STREAM = "security:"
 REMOVED = "removed:"
 """The same of those whose events are runs that retention removed."""
 
+POLICIES = "current"
+"""The record of the kind ``policy`` that says which policies are in force."""
+
 PAGE = 500
+
+MAX_PAGES = 100_000
+"""The most pages of events that are gone through for the end of a record that cannot be read."""
 
 
 DAY = 86_400.0
@@ -75,6 +88,16 @@ async def halts(store: Store, tenant: str) -> AsyncIterator[Record]:
             yield record
 
 
+async def policies(store: Store, tenant: str) -> AsyncIterator[Record]:
+    """The record of the published policies, if there is one; one that is refused, as such."""
+    try:
+        record = await store.load("policy", tenant, POLICIES)
+    except SealBroken as error:
+        record = Record("policy", tenant, POLICIES, refused(str(error)))
+    if record is not None:
+        yield record
+
+
 async def streams(store: Store, tenant: str) -> AsyncIterator[Record]:
     """The records of refused requests, by day."""
     async for record in _days(store, tenant, STREAM):
@@ -118,6 +141,21 @@ async def events_of(store: Store, kind: str, tenant: str, id: str, after: int = 
         found += page
         if len(page) < PAGE:
             return found
+
+
+async def end_of(store: Store, kind: str, tenant: str, id: str) -> tuple[int, str]:
+    """The last seq and hash of the events of a record that cannot be read. Raises `StoreError`."""
+    seq, head, limit = 0, "", PAGE
+    for _ in range(MAX_PAGES):
+        try:
+            page = await store.events(kind, tenant, id, after=seq, limit=limit)
+        except SealBroken:  # one by one, then; of an event that is refused nothing is known but that it is there
+            seq, head, limit = (seq, head, 1) if limit > 1 else (seq + 1, "", 1)
+            continue
+        if not page:
+            return seq, head
+        seq, head = page[-1].seq, sha256(page[-1].body)
+    raise StoreUnavailable(f"the events of {kind} {id} do not end; look at them with audit verify")
 
 
 async def state_of(store: Store, tenant: str) -> State:

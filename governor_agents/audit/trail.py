@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from governor_agents.core.ports import StoredEvent
 
-NAMED = {"run": "run", "halt": "halt", "audit": "stream"}
+NAMED = {"run": "run", "halt": "halt", "policy": "policies", "audit": "stream"}
 """Kinds of records that have a trail, and the field of an event that says whose it is."""
 
 

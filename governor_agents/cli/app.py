@@ -18,6 +18,7 @@ from governor_agents.cli import (
     inbox,
     keys,
     moves,
+    policy,
     quarantine,
     resolve,
     runs,
@@ -47,6 +48,7 @@ store.app.command("copy")(moves.copy)
 store.app.command("export")(moves.export)
 store.app.command("import")(moves.import_)
 store.app.command("quarantine")(quarantine.quarantine)
+app.add_typer(policy.app, name="policy")
 app.command("worker")(worker.worker)
 app.command("halt")(halt.halt)
 runs.app.command("timeline")(timeline.timeline)

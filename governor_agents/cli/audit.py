@@ -57,7 +57,7 @@ def list_(
     store: StoreUrl = None,
     tenant: Tenant = None,
 ) -> int:
-    """List events, oldest first: of all runs and halts, of one run, or of requests that were refused.
+    """List events, oldest first: of all runs, halts and policies, of one run, or of requests that were refused.
 
     Exit code 1 when some of them cannot be read.
     """
@@ -99,7 +99,8 @@ def _cells(event: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:
-    trail = {"run": str(event.get("removed") or f"({event.get('halt', '')})")}
+    whose = "policies" if "policies" in event else event.get("halt", "")
+    trail = {"run": str(event.get("removed") or f"({whose})")}
     at, run, seq, what, by = _cells(trail | event, "run", "seq", "what", "by")
     call = f"#{event['n']} {event.get('tool', '')}".rstrip() if "n" in event else ""
     return at, run, seq, what, visible(call), by

@@ -83,13 +83,19 @@ class Place:
         """How to call this command line again for the same place."""
         return Commands(self.named or "", self.tenant)
 
-    def run(self, work: Callable[[Governor], Awaitable[T]], make: Callable[[], Governor] | None = None) -> T:
+    def run(
+        self, work: Callable[[Governor], Awaitable[T]], make: Callable[[], Governor] | None = None, *, new: bool = False
+    ) -> T:
         """Do something with a governor and close it again. Raises whatever ``work`` raises.
 
-        ``make`` gives the governor when it must have policies. No store is made where there is none.
+        ``make`` gives the governor when it must have policies. No store is made where there is none, unless it may be
+        a ``new`` one that others can open as well.
         """
-        self.check()
+        if not new:
+            self.check()
         governor = make() if make is not None else self.plain()
+        if not governor.store.shared:
+            self.check()
 
         async def whole() -> T:
             try:

@@ -41,9 +41,11 @@ def with_policies(place: Place, app: Governor | None, files: Sequence[str]) -> C
 
     def make() -> Governor:
         from governor_agents.governor import Governor
+        from governor_agents.publishing import Published
 
         if app is None:
             return Governor.from_file(*files, store=place.url, tenant=place.tenant)
-        return Governor(app.policies, store=place.url, tenant=place.tenant, env=app.env)
+        policies = app.policies.apart() if isinstance(app.policies, Published) else app.policies
+        return Governor(policies, store=place.url, tenant=place.tenant, env=app.env)
 
     return make

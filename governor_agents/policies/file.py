@@ -249,7 +249,8 @@ def read(sources: Sequence[Source]) -> list[RuleList]:
     return lists
 
 
-def _load(path: str | PathLike[str], name: str) -> Source:
+def load(path: str | PathLike[str], name: str) -> Source:
+    """A file, not yet read as policies. Raises `PolicyFileError`."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -269,4 +270,4 @@ def read_files(paths: Sequence[str | PathLike[str]]) -> list[RuleList]:
     short = [Path(path).name for path in paths]
     # A file is named by its last part in verdicts, so that they are the same on every machine.
     names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
-    return read([_load(path, name) for path, name in zip(paths, names, strict=True)])
+    return read([load(path, name) for path, name in zip(paths, names, strict=True)])

@@ -42,7 +42,8 @@ AnyPolicy = RuleList | Rule | Policy | PolicyCallable
 """What a policy set is made of."""
 
 
-def _part(policy: AnyPolicy | PythonPolicy) -> Part:
+def part(policy: AnyPolicy | PythonPolicy) -> Part:
+    """A policy as a set holds it. Raises `ConfigError` for what is none."""
     if isinstance(policy, (RuleList, PythonPolicy)):
         return policy
     return RuleList([policy]) if isinstance(policy, Rule) else PythonPolicy(policy)
@@ -70,7 +71,7 @@ class PolicySet:
         self._groups = dict(groups or {})
         self._lock = threading.Lock()
         # Replaced as a whole by add_rule, so that an evaluation sees one state of it.
-        self._joined = self._join([_part(policy) for policy in policies])
+        self._joined = self._join([part(policy) for policy in policies])
 
     def _join(self, parts: Sequence[Part]) -> Joined:
         return join(parts, self._tools, self._default, self._groups)
@@ -96,7 +97,7 @@ class PolicySet:
 
     def with_policies(self, *policies: AnyPolicy) -> Self:
         """A new set with more policies. Raises `ConfigError`."""
-        parts = [*self._joined.parts, *map(_part, policies)]
+        parts = [*self._joined.parts, *map(part, policies)]
         return type(self)(parts, tools=self._tools, default=self._default, groups=self._groups)
 
     def add_rule(self, **rule: Any) -> None:
@@ -109,6 +110,13 @@ class PolicySet:
     def version(self) -> str:
         """16 hex digits that change when any of the files or rules changes (Python code is not looked into)."""
         return self._joined.version
+
+    async def confirm(self) -> str:
+        """The version in force, after a look at where the policies are kept; these are kept nowhere else.
+
+        Asked on the governor loop right before each intent. Raises `StoreError` when nobody can say.
+        """
+        return self.version
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -139,8 +147,8 @@ class PolicySet:
         try:
             known = joined.tools.get(call.tool) if tool is None else tool
             said: list[Verdict] = []
-            for part in joined.parts:
-                opinions = part.opinions(call, known)
+            for each in joined.parts:
+                opinions = each.opinions(call, known)
                 if opinions:
                     said.extend(opinions)
             if said:
@@ -163,9 +171,9 @@ class PolicySet:
         """What each rule and Python policy makes of a call, in order; `evaluate` tells what comes of it."""
         known = self.tool(call.tool) if tool is None else tool
         found: list[Explained] = []
-        for part in self._joined.parts:
-            if isinstance(part, RuleList):
-                found.extend(explain_list(part, call, known))
+        for each in self._joined.parts:
+            if isinstance(each, RuleList):
+                found.extend(explain_list(each, call, known))
             else:
-                found.extend(explain_python(part, call, known))
+                found.extend(explain_python(each, call, known))
         return found

@@ -16,6 +16,9 @@ from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.policies.asks import TERMS, Draft, approvers
 
+FAILURES = frozenset({"policy_error", "policies_stale", "policies_unavailable"})
+"""Codes that say that something failed; a verdict of theirs keeps its code whatever else it is joined with."""
+
 Expand = Callable[[Iterable[str]], tuple[str, ...]]
 """From ids and groups to people. Raises `ConfigError` for an unknown group."""
 
@@ -58,7 +61,7 @@ def settle(verdict: Verdict, base: Verdict, expand: Expand) -> Verdict:
     about = {name: getattr(verdict, name) for name in ("policy", "version", "code", "reason")}
     why = _hopeless(stages)
     if why:
-        about["code"] = verdict.code if verdict.code == "policy_error" else "no_approvers"
+        about["code"] = verdict.code if verdict.code in FAILURES else "no_approvers"
         about["reason"] = "; ".join(filter(None, (verdict.reason, why)))
         return Verdict("deny", **about)
     terms: dict[str, Any] = {name: getattr(base if name in unset else verdict, name) for name in TERMS}
@@ -120,7 +123,7 @@ def _added(asks: Sequence[Verdict]) -> Verdict:
         "require_approval",
         policy=_joined((ask.policy for ask in asks), " + "),
         version=join_versions(ask.version for ask in asks),
-        code="policy_error" if any(ask.code == "policy_error" for ask in asks) else asks[0].code,
+        code=next((ask.code for ask in asks if ask.code in FAILURES), asks[0].code),
         reason=_joined((ask.reason for ask in asks), "; "),
         stages=all_stages(asks),
         **merge_terms(asks),
@@ -135,4 +138,4 @@ def strictest(verdicts: Sequence[Verdict]) -> Verdict:
     same = [verdict for verdict in verdicts if verdict.strictness == most]
     if same[0].outcome == "require_approval" and len(same) > 1:
         return _added(same)
-    return next((verdict for verdict in same if verdict.code != "policy_error"), same[0])
+    return next((verdict for verdict in same if verdict.code not in FAILURES), same[0])

@@ -3,8 +3,8 @@
 Bodies, events and blobs are AES-GCM texts (`Keys.seal`). What stands in clear beside one is bound to it: a record's
 kind, tenant, id, version, ``due`` and index; an event's record and seq; a blob's tenant and id. So a changed byte, a
 row under another's name, a body of an older version and a text that nobody sealed are refused with `SealBroken`, which
-names the row as it is stored; the row stays as it is. ``due`` and ``list`` give a refused run, halt or audit record
-with the reason for a body, so that the others go on.
+names the row as it is stored; the row stays as it is. ``due`` and ``list`` give a refused run, halt, policy or audit
+record with the reason for a body, so that the others go on.
 
 **What is hidden.** The index fields ``agent``, ``requester`` and ``conversation``, the names of threads in the ids of
 runs (``THREAD/N``), the ids of threads and counters, and the ids of blobs are HMACs (`Keys.name`); what they stood for
@@ -40,7 +40,7 @@ from governor_agents.stores.arguments import check_count, check_fields, check_ke
 NAMES: Final = frozenset({"agent", "requester", "conversation"})
 """Index fields that are kept as HMACs."""
 
-APART: Final = frozenset({"audit", "halt", "run"})
+APART: Final = frozenset({"audit", "halt", "policy", "run"})
 """Kinds whose records stand each for itself: one that is refused is listed as such, and the others are given."""
 
 MARK: Final = ("keys", "*", "sealed")

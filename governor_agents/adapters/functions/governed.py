@@ -85,17 +85,32 @@ class Governed:
     """
 
     def __init__(
-        self, governor: Governor, function: Callable[..., Any], parameters: Parameters, tool: Tool, requester: str
+        self,
+        governor: Governor,
+        function: Callable[..., Any],
+        name: str,
+        parameters: Parameters,
+        declared: Callable[[Tool], Tool],
+        requester: str,
     ) -> None:
         functools.update_wrapper(self, function)
         self.governor = governor
-        self.tool = tool
-        self.name = tool.name
+        self.name = name
         self._function = function
+        self._declared = declared
+        self._made_of: tuple[Tool | None, Tool] = (None, declared(Tool(name)))
         self._requester = person_id(requester) if requester else f"service:{AGENT}"
         self._parameters = parameters
         self._async = inspect.iscoroutinefunction(function)
         self.method = parameters.method
+
+    @property
+    def tool(self) -> Tool:
+        """What is declared of it, by the policies in force and where it is decorated."""
+        by_policies = self.governor.policies.tool(self.name)
+        if by_policies is not self._made_of[0]:
+            self._made_of = (by_policies, self._declared(by_policies))
+        return self._made_of[1]
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """The method of an object, as with a plain function."""
@@ -137,7 +152,7 @@ class Governed:
             agent=AGENT,
             requester=self._requester,
             tenant=self.governor.tenant,
-            schema_sha256=self.tool.schema_sha256,
+            schema_sha256=self._parameters.sha256,
         )
 
     def _apply(self, instance: Any, args: bytes) -> Any:
@@ -147,7 +162,8 @@ class Governed:
 
     def _verdict(self, call: ToolCall) -> tuple[ToolCall, Verdict]:
         """The call with the files it names, and what the policies say of it. Raises `CallDenied`."""
-        call, verdict = bound(call, self.tool, self.governor.policies.evaluate(call, self.tool))
+        tool = self.tool
+        call, verdict = bound(call, tool, self.governor.policies.evaluate(call, tool))
         if verdict.outcome == "deny":
             raise CallDenied(f"{self.name} was denied: {verdict.reason or verdict.code}")
         return call, verdict
@@ -156,23 +172,33 @@ class Governed:
         if scope:
             raise CallHalted(f"{self.name} did not run: {scope} is halted")
 
-    async def _call_async(self, instance: Any, call: ToolCall) -> Any:
-        call, verdict = self._verdict(call)
-        if verdict.outcome == "allow":
+    async def _call_async(self, instance: Any, asked: ToolCall) -> Any:
+        policies = self.governor.policies
+        while True:
+            version = policies.version
+            call, verdict = self._verdict(asked)
+            if verdict.outcome != "allow":
+                break
             await self.governor.open()
             self._heed(await self.governor.guard.halted(None, call, self.tool))
-            with keyed():
-                return await self._apply(instance, call.args)
+            if policies.version == version:
+                with keyed():
+                    return await self._apply(instance, call.args)
         run = await self._open(call, verdict, waits=True)
         return await self.collect(run.id, instance)
 
-    def _call_sync(self, instance: Any, call: ToolCall) -> Any:
-        call, verdict = self._verdict(call)
-        if verdict.outcome == "allow":
+    def _call_sync(self, instance: Any, asked: ToolCall) -> Any:
+        policies = self.governor.policies
+        while True:
+            version = policies.version
+            call, verdict = self._verdict(asked)
+            if verdict.outcome != "allow":
+                break
             self.governor.caller_loop.call(self.governor.open())
             self._heed(self.governor.guard.halted_sync(None, call, self.tool))
-            with keyed():
-                return self._apply(instance, call.args)
+            if policies.version == version:
+                with keyed():
+                    return self._apply(instance, call.args)
         _may_block(self.name)
         background = self.governor.caller_loop
         run = background.call(self._open(call, verdict, waits=True))
@@ -302,7 +328,7 @@ class Governed:
         """The call as it was asked for, as the guard compares it."""
         asked = call.asked_args if call.asked_args is not None else call.args
         again = call.as_tool_call(run).with_args(asked)
-        return evolve(again, schema_sha256=self.tool.schema_sha256)
+        return evolve(again, schema_sha256=self._parameters.sha256)
 
     async def _give_up(self, run: Run) -> None:
         """Let go of a claim under which the function did not come to an end; nothing when it is over already."""

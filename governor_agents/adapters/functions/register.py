@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from governor_agents.adapters.functions.arguments import Parameters
 from governor_agents.adapters.functions.governed import Governed, GovernedAsync, Pending
-from governor_agents.core.calls import Retry
+from governor_agents.core.calls import Retry, Tool
 from governor_agents.core.records import Run, evolve
 from governor_agents.errors import ConfigError, StoreError
 from governor_agents.policies import PolicySet, Rule
@@ -68,19 +68,24 @@ class Functions:
                 raise ConfigError(f'govern({called}): reconcile= is for retry="reconcilable"')
             parameters = Parameters(called, function)
             policies = self._governor.policies
-            tool = policies.tool(called)
-            tool = evolve(
-                tool,
-                read_only=read_only or tool.read_only,
-                effect=effect or tool.effect,
-                retry=retry if retry != "none" else tool.retry,
-                idempotency_ttl=tool.idempotency_ttl if idempotency_ttl is None else seconds(idempotency_ttl),
-                in_flight=tool.in_flight if in_flight is None else seconds(in_flight),
-                schema_sha256=parameters.sha256,
-                operands=tuple(operands) or tool.operands,
-                known=True,
-            )
-            check(tool)
+
+            def declared(tool: Tool) -> Tool:
+                """The tool as the policies declare it, and as it is decorated."""
+                return check(
+                    evolve(
+                        tool,
+                        read_only=read_only or tool.read_only,
+                        effect=effect or tool.effect,
+                        retry=retry if retry != "none" else tool.retry,
+                        idempotency_ttl=tool.idempotency_ttl if idempotency_ttl is None else seconds(idempotency_ttl),
+                        in_flight=tool.in_flight if in_flight is None else seconds(in_flight),
+                        schema_sha256=parameters.sha256,
+                        operands=tuple(operands) or tool.operands,
+                        known=True,
+                    )
+                )
+
+            declared(Tool(called))
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigError(f"{called} is a generator; a governed function gives one result")
             if reconcile is not None:
@@ -88,7 +93,7 @@ class Functions:
             if rule:
                 _add_rule(policies, called, rule)
             kind = GovernedAsync if inspect.iscoroutinefunction(function) else Governed
-            governed = kind(self._governor, function, parameters, tool, requester)
+            governed = kind(self._governor, function, called, parameters, declared, requester)
             self._known[called] = governed
             return governed
 

@@ -80,7 +80,8 @@ class Gate:
         while True:
             try:
                 if asked.claim is None:
-                    ran = self._unclaimed(asked) or await self._halted(asked) or Ran("value")
+                    version = self.governor.policies.version
+                    ran = self._unclaimed(asked) or await self._halted(asked, version) or Ran("value")
                     if ran.how == "value":
                         with keyed():
                             ran = Ran("value", await call(asked.call.args))
@@ -135,7 +136,8 @@ class Gate:
         while True:
             try:
                 if asked.claim is None:
-                    ran = self._unclaimed(asked) or self._halted_sync(asked) or Ran("value")
+                    version = self.governor.policies.version
+                    ran = self._unclaimed(asked) or self._halted_sync(asked, version) or Ran("value")
                     if ran.how == "value":
                         with keyed():
                             ran = Ran("value", call(asked.call.args))
@@ -237,14 +239,19 @@ class Gate:
             return Ran("told", text=text, state=CallState.DENIED)
         return Ran("waits")
 
-    async def _halted(self, asked: Asked) -> Ran | None:
-        """What the model is told of an allowed call that a halt stops where no run is driven."""
+    async def _halted(self, asked: Asked, version: str) -> Ran | None:
+        """What becomes of an allowed call where no run is driven, when a halt or other policies stop it."""
         await self.governor.open()
-        return _not_run(await self.governor.guard.halted(None, asked.call, asked.tool))
+        scope = await self.governor.guard.halted(None, asked.call, asked.tool)
+        return _not_run(scope) or self._changed(asked, version)
 
-    def _halted_sync(self, asked: Asked) -> Ran | None:
+    def _halted_sync(self, asked: Asked, version: str) -> Ran | None:
         self.governor.caller_loop.call(self.governor.open())
-        return _not_run(self.governor.guard.halted_sync(None, asked.call, asked.tool))
+        scope = self.governor.guard.halted_sync(None, asked.call, asked.tool)
+        return _not_run(scope) or self._changed(asked, version)
+
+    def _changed(self, asked: Asked, version: str) -> Ran | None:
+        return self._unclaimed(asked) if self.governor.policies.version != version else None
 
     def _waits(self, claim: Claim, asked: Asked) -> bool:
         """True for a call without any record that people must decide: known without crossing to the governor loop."""

@@ -165,15 +165,18 @@ class GovernedTool:
 
     async def _freely(self, ctx: ToolContext[Any], call: ToolCall, tool: Tool) -> Any:
         """In the user's own loop: allowed calls run, denied ones are told, an approval without a record is none."""
-        call, verdict = bound(call, tool, self.governor.guard.verdict(None, call, tool))
-        if verdict.outcome == "require_approval":
-            return self._say(ctx, UNASKED)
-        if verdict.outcome == "deny":
-            told = outputs.words(CallState.DENIED, verdict.reason or f"denied by policy ({verdict.code})")
-            return self._say(ctx, told)
-        await self.governor.open()
-        if scope := await self.governor.guard.halted(None, call, tool):
-            return self._say(ctx, f"Not run: {scope} is halted")
+        version, policies = None, self.governor.policies
+        while version != policies.version:
+            version = policies.version
+            _, verdict = bound(call, tool, self.governor.guard.verdict(None, call, tool))
+            if verdict.outcome == "require_approval":
+                return self._say(ctx, UNASKED)
+            if verdict.outcome == "deny":
+                told = outputs.words(CallState.DENIED, verdict.reason or f"denied by policy ({verdict.code})")
+                return self._say(ctx, told)
+            await self.governor.open()
+            if scope := await self.governor.guard.halted(None, call, tool):
+                return self._say(ctx, f"Not run: {scope} is halted")
         try:
             with keyed():
                 return await self._run(ctx, call.args.decode())
