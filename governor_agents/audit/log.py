@@ -85,7 +85,7 @@ class AuditLog:
     async def trails(
         self, run: str = "", *, security: bool = False, skipped: Skipped | None = None
     ) -> AsyncIterator[tuple[Record, list[StoredEvent]]]:
-        """Every trail with its record: of all runs, halts, policies and removals, of one ``run``, or of what was refused.
+        """Every trail with its record: of runs, halts, policies and removals, of one ``run``, or of what was refused.
 
         ``skipped`` hears of those that cannot be read; without it they raise `SnapshotError`. Raises `NotFound`.
         """
