@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -47,11 +48,24 @@ class Fault:
 
 
 class Proxy:
-    """One listening port in front of one server. ``fault`` may be changed at any moment; None breaks nothing."""
+    """One listening port in front of one server. ``fault`` may be changed at any moment; None breaks nothing.
 
-    def __init__(self, host: str, port: int, framing: Callable[[], Framing]) -> None:
+    ``tls`` is what clients must speak; ``rewrites`` changes replies, such as what a server says of itself.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        framing: Callable[[], Framing],
+        *,
+        tls: ssl.SSLContext | None = None,
+        rewrites: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         self._server = (host, port)
         self._framing = framing
+        self._tls = tls
+        self.rewrites = rewrites
         self._listening: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
         self.fault: Fault | None = None
@@ -74,7 +88,7 @@ class Proxy:
             self.fault = None
 
     async def __aenter__(self) -> Proxy:
-        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -162,5 +176,5 @@ class _Line:
         if how == "half":
             self._tell.write(message.raw[: max(1, len(message.raw) // 2)])
         if how is None and not self._mute:
-            self._tell.write(message.raw)
+            self._tell.write(self._proxy.rewrites(message.raw))
         return how in (None, "silent")

@@ -2,93 +2,22 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 import sqlite3
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from governor_agents import Decision, Governor, PolicySet, Run, Worker
+from governor_agents import Decision, Worker
 from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.worker.absence import Absence
-
-ANN = "local:ann"
-LOOKS = 3
-"""How often the worker must have met the trouble before it counts as having gone on through it."""
-
-
-class Shop:
-    """One governed function in one process, and what really ran."""
-
-    def __init__(self, path: Path, **settings: Any) -> None:
-        self.governor = Governor(PolicySet(()), store=f"sqlite:///{path}", **settings)
-        self.ran: list[int] = []
-
-        @self.governor.govern(name="pay", approvers=[ANN])
-        async def pay(amount: int) -> str:
-            self.ran.append(amount)
-            return f"paid {amount}"
-
-        self.pay = pay
-
-    async def approved(self, amount: int) -> str:
-        """A run that a worker may take."""
-        pending = await self.pay.ask(amount)
-        await self.governor.decide(pending.approval, Decision.approve(), by=ANN)
-        return pending.run
-
-    async def end(self, run: str) -> Run:
-        return await self.governor.wait(run, timeout=90, until=lambda run: run.state.ended)
-
-
-class Watched(Worker):
-    """The worker, which says how often it met a store in trouble."""
-
-    def __init__(self, governor: Governor) -> None:
-        super().__init__(governor)
-        self._met, self._meets = 0, asyncio.Event()
-
-    def _store_fails(self, governor: Governor, error: StoreError, *work: Any) -> None:
-        super()._store_fails(governor, error, *work)
-        self._met += 1
-        self._meets.set()
-
-    async def trouble(self, times: int) -> None:
-        """Until it has met trouble so often."""
-        async with asyncio.timeout(90):
-            while self._met < times:
-                self._meets.clear()
-                await self._meets.wait()
-
-
-@asynccontextmanager
-async def working(shop: Shop) -> AsyncIterator[Watched]:
-    """A worker at work; it must still be there in the end."""
-    stop, worker = asyncio.Event(), Watched(shop.governor)
-    task = asyncio.create_task(worker.run(stop=stop))
-    try:
-        yield worker
-        assert not task.done()
-    finally:
-        stop.set()
-        await task
-
-
-def said(log: pytest.LogCaptureFixture) -> list[str]:
-    """What the worker complained of, about the store."""
-    return [
-        record.getMessage()
-        for record in log.records
-        if record.name == "governor_agents.worker" and record.levelno >= logging.ERROR
-    ]
+from tests.faults.shop import ANN, LOOKS, Shop, said, working
 
 
 def fill(ballast: Path) -> None:
