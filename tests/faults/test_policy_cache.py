@@ -173,6 +173,37 @@ async def test_an_announcement_that_is_lost_comes_with_the_next_look(url: str, h
         await until(lambda: policies.evaluate(CALL).outcome == "deny")
 
 
+async def test_a_living_cache_does_not_stand_in_for_a_dead_store(tmp_path: Path) -> None:
+    """The store is killed: the copy holds for ``max_age``, then fails closed whatever the cache says; back, it is as before."""
+    with RedisServer(tmp_path / "store") as store, RedisServer(tmp_path / "cache") as other:
+        await publish(store.url, ALLOW, cache=other.url)
+        now, policies = [1000.0], published(other.url, poll=0.1, max_age=60.0)
+        policies._clock = lambda: now[0]
+        async with Governor(policies, store=store.url):
+            assert policies._cache is not None
+            held = policies._cache
+            await until(lambda: held._subscribed is not None)
+            store.kill()
+            now[0] += 60.0
+            assert policies.evaluate(CALL).outcome == "allow"
+            now[0] += 0.1
+            await until(lambda: policies.evaluate(CALL).code == "policies_stale")
+            other.client().publish("ga-policies:default", "2")
+            assert policies.evaluate(CALL).outcome == "require_approval"
+            store.start()
+            await until(lambda: policies.evaluate(CALL).outcome == "allow")
+
+
+async def test_one_server_may_hold_both(tmp_path: Path) -> None:
+    """Store and cache in one Redis: neither takes the other's keys for its own."""
+    with RedisServer(tmp_path / "both") as server:
+        await publish(server.url, ALLOW, cache=server.url)
+        governor, deploy = make(published(server.url), server.url, tmp_path / "ledger")
+        async with governor:
+            assert await deploy(**ARGS) == "done" and await governor.loop.bridge(governor.store.check()) == []
+        await publish(server.url, DENY, cache=server.url)
+
+
 # -- what is in it ----------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import Runner
 
 from governor_agents import Governor, PolicySet, Tool, ToolCall, Verdict, Worker
+from governor_agents.adapters.openai_agents import govern
 from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import (
     CallDenied,
@@ -240,6 +242,26 @@ async def test_a_build_that_believes_its_copy_runs_it(url: str, framework: str) 
         await publish(url, DENY)
         await Worker(here.governor).run(once=True)
         assert len(here.ran) == 1 and (await here.calls(run))["deploy"].state is CallState.SUCCEEDED
+
+
+async def test_a_call_without_a_record_meets_them_too(url: str) -> None:
+    """Allowed by the copy, denied by the store: neither a function nor a tool in one's own loop runs."""
+    await publish(url, ALLOW)
+    async with (here := desk(url)).governor, (loop := desk(url, "openai-agents")).governor:
+        agent, options = loop._openai()
+        govern(agent, loop.governor)
+        await publish(url, DENY)
+        with pytest.raises(CallDenied, match="not any more"):
+            await here.call()
+        await Runner.run(agent, "go", **options)
+        assert here.ran == loop.ran == []
+        await publish(url, ALLOW)  # the control
+        for each in (here, loop):
+            await looked(each.governor, Published.refresh)
+        agent, options = loop._openai()
+        govern(agent, loop.governor)
+        await Runner.run(agent, "go", **options)
+        assert await here.call() == "done" and len(here.ran) == len(loop.ran) == 1
 
 
 async def test_a_call_waits_again_when_more_people_are_published(each_store: str) -> None:

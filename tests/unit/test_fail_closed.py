@@ -23,6 +23,8 @@ from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
 from tests.integration.desk import ALLOW, ARGS, ASK, BOSS, DENY, SCHEMA, Desk, Quiet
 from tests.integration.openai_agents_app import Scripted
+from tests.integration.publishing import ASK as ASK_PUBLISHED
+from tests.integration.publishing import publish, published
 from tests.integration.test_what_was_approved import OTHER_SCHEMA, TWO, of_call, rewrite
 
 pytestmark = pytest.mark.anyio
@@ -188,6 +190,23 @@ async def now_demands_more(folder: Path, broken: bool) -> tuple[str, int]:
         here.say = TWO if broken else ASK
 
     return await through(here, before=deploy_policy), len(here.ran)
+
+
+@fault("nothing is published", "call_denied")
+async def nothing_published(folder: Path, broken: bool) -> tuple[str, int]:
+    here = Desk("functions", store_at(folder), policies=published())
+    await publish(store_at(folder), ASK_PUBLISHED, tenant="another" if broken else "default")
+    return await through(here), len(here.ran)
+
+
+@fault("the published policies cannot be read", "policies_unavailable")
+async def published_torn(folder: Path, broken: bool) -> tuple[str, int]:
+    await publish(store_at(folder), ASK_PUBLISHED)
+    async with (here := Desk("functions", store_at(folder), policies=published())).governor:
+        run = await here.approved()
+        if broken:
+            _replace(folder, "policy", b'"current":{', b'"currant":{')
+        return await code_of(here.go_on(run)), len(here.ran)
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------
