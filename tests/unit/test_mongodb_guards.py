@@ -14,7 +14,7 @@ import pytest
 
 from governor_agents.core.codec import was_refused
 from governor_agents.errors import ClockError, SnapshotError, StoreError, StoreTooNew, StoreUnavailable, UnsafeStore
-from governor_agents.stores.mongodb import MongoDBStore, clock
+from governor_agents.stores.mongodb import MongoDBStore, clock, documents
 from governor_agents.stores.mongodb.schema import _foreign
 from governor_agents.testing.store_samples import event, ids, index, put, record
 from tests.mongodb import Somewhere, somewhere
@@ -65,6 +65,27 @@ async def test_time_stands_at_the_floor(store: MongoDBStore, place: Somewhere) -
     late = await store.swap(record(v=1), op="a", not_after=floor - 1)
     assert late.late and late.current is not None and late.current.v == 1
     assert (await store.swap(record(v=1), op="a", not_after=floor)).won
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_deadline_is_compared_inside_the_write(
+    store: MongoDBStore, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """A deadline that passes between the look at the time and the write is late; without the server's look it would win."""
+
+    async def long_ago(self: clock.Clock) -> float:
+        return 1.0
+
+    sound = documents.swap_update
+    if broken:  # the control
+        monkeypatch.setattr(
+            documents, "swap_update", lambda record, op, parts, not_after: sound(record, op, parts, None)
+        )
+    await put(store, record())
+    deadline = await store.now() - 1
+    monkeypatch.setattr(clock.Clock, "read", long_ago)
+    answer = await store.swap(record(v=1), op="a", not_after=deadline)
+    assert (answer.won, answer.late) == (broken, not broken)
 
 
 async def test_writes_keep_the_time(store: MongoDBStore, place: Somewhere) -> None:

@@ -55,7 +55,7 @@ class Reading:
     async def due(self, kind: str, tenant: str, limit: int, after: tuple[float, str] | None) -> list[Record]:
         """What has come due, by (due, id)."""
         now = await self.clock.read()
-        of = {"kind": kind, "tenant": tenant}
+        of = _of(kind, tenant)
         stretches: list[Document] = [{**of, "due": {"$lte": now}}]
         if after is not None:
             due, id = after
@@ -65,9 +65,9 @@ class Reading:
 
     async def listed(self, kind: str, tenant: str, fields: Mapping[str, str], limit: int, after: str) -> list[Record]:
         """Records whose index fields equal ``fields``, by id."""
-        where = {"kind": kind, "tenant": tenant, "id": {"$gt": after}}
-        where |= {f"index.{name}": value for name, value in fields.items()}
-        index = await self._fewest({"kind": kind, "tenant": tenant, "id": {"$gt": after}}, fields)
+        of = {**_of(kind, tenant), "id": {"$gt": after}}
+        where = of | {f"index.{name}": value for name, value in fields.items()}
+        index = await self._fewest(of, fields)
         return await self._records(await self._page([where], [("id", 1)], index, limit, _NOT_RIDING))
 
     async def _fewest(self, of: Document, fields: Mapping[str, str]) -> str:
@@ -84,11 +84,10 @@ class Reading:
 
     async def scan(self, kind: str, limit: int, after: tuple[str, str] | None) -> list[Held]:
         """Every record of a kind with the digests of its blobs, by (tenant, id)."""
-        stretches: list[Document] = [{"kind": kind}]
+        stretches: list[Document] = [{"kind": {"$eq": kind}}]
         if after is not None:
             tenant, id = after
-            same = {"kind": kind, "tenant": tenant, "id": {"$gt": id}}
-            stretches = [same, {"kind": kind, "tenant": {"$gt": tenant}}]
+            stretches = [{**_of(kind, tenant), "id": {"$gt": id}}, {"kind": {"$eq": kind}, "tenant": {"$gt": tenant}}]
         rows = await self._page(stretches, [("tenant", 1), ("id", 1)], "", limit, _WITH_BLOBS)
         owned = await self.chunks.digests([documents.life(row) for row in rows])
         return [
@@ -155,3 +154,8 @@ class Reading:
         body = row.get("body")
         # What is something else is nobody's event: whoever verifies the chain finds it.
         return body if isinstance(body, bytes) else repr(body).encode("utf-8", "backslashreplace")
+
+
+def _of(kind: str, tenant: str) -> Document:
+    """One tenant's records of a kind. As ``$eq``, so that nothing a caller hands over is read as an operator."""
+    return {"kind": {"$eq": kind}, "tenant": {"$eq": tenant}}
