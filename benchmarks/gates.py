@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from pydoc_data.topics import topics
 from typing import Any, cast
 
 from benchmarks.scripted import ALICE, QuietHandler
@@ -38,7 +39,8 @@ ARGS = b'{"amount":120,"currency":"EUR","order":"4711"}'
 SNAPSHOT = 4_000
 """Bytes of a short conversation."""
 
-WORDS = ("order", "refund", "customer", "broken", "lamp", "invoice", "please", "thank", "the", "of", "was", "is", "on")
+PROSE = "\n".join(topics.values())
+"""What people and models say: prose that nobody generated, the reference of Python's own help."""
 
 
 def governor_over(store: str | Store) -> Governor:
@@ -48,11 +50,9 @@ def governor_over(store: str | Store) -> Governor:
 
 
 def words(size: int) -> str:
-    """So many characters of a conversation."""
-    text = ""
-    while len(text) < size:
-        text += random.choice(WORDS) + " "
-    return text[:size]
+    """So many characters of prose, from anywhere."""
+    at = random.randrange(len(PROSE) - size)
+    return PROSE[at : at + size]
 
 
 class NoFramework:
