@@ -16,8 +16,8 @@ import pytest
 
 from governor_agents import Decision, Governor, Worker
 from governor_agents.core import driving
-from governor_agents.core.ports import Captured, Segment
-from governor_agents.core.records import Approval, Change, RunState, evolve
+from governor_agents.core.ports import Captured, Record, Segment
+from governor_agents.core.records import Approval, Change, Run, RunState, evolve
 from governor_agents.driver import Prepared
 from governor_agents.policies import PolicySet
 from governor_agents.worker.hands import LEFT, Hands
@@ -274,16 +274,21 @@ async def test_a_run_that_nobody_takes_is_told_of_after_a_while(store: str, clos
     governor = governed(store, Loop(pending()), handlers={"card": Card()})
     closing.append(governor)
     run = await governor.run("a", "hello")
-    hands = Hands(1)
-    hands.look()
-    assert hands.take(("default", "other"), evolve(run, state=RunState.READY), 0.0)
-    for now, taken in ((0.0, False), (LEFT, False), (LEFT + 1, True)):
-        hands.look()
-        assert run.outbox and hands.take(("default", run.id), evolve(run, state=RunState.READY), now) is taken
-        assert not hands.take(("default", "told"), evolve(run, state=RunState.READY, outbox=()), now)
-        assert hands.take(("default", "waits"), run, now), "a run that waits for people needs no hand"
+    hands, ready = Hands(1), evolve(run, state=RunState.READY)
+
+    def take(run: Run, now: float) -> bool:
+        return hands.take(governor, Record("run", "default", run.id, b""), run, now)
+
+    hands.look(whole=True)
+    assert take(evolve(ready, id="other"), 0.0)
+    for now, whole, taken in ((0.0, True, False), (1.0, False, False), (LEFT, True, False), (LEFT + 1, True, True)):
+        hands.look(whole)
+        assert ready.outbox and take(ready, now) is taken
+        assert not take(evolve(ready, id="told", outbox=()), now)
+        assert [left.id for _, _, left in hands.left] == (["told"] if taken else [run.id, "told"])
+        assert take(run, now), "a run that waits for people needs no hand"
     hands.drop(("default", "other"))
-    assert hands.freed.is_set() and hands.take(("default", "told"), evolve(run, state=RunState.READY), 0.0)
+    assert hands.freed.is_set() and take(evolve(ready, id="told", outbox=()), 0.0)
 
 
 async def test_run_of_an_unknown_agent_is_left_alone(store: str, closing: list[Governor]) -> None:
