@@ -165,7 +165,7 @@ def _run(
 async def _tell(made: Publication, text: str, policies: PolicyCache | None) -> bool | None:
     if policies is None:
         return None
-    await policies.put(made.sha256, text.encode())
+    await policies.put(made.sha256, text)
     return await policies.announce(made.version)
 
 

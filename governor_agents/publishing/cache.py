@@ -64,8 +64,8 @@ class PolicyCache:
         self._subscribed: Any = None
         self._away = ""
 
-    async def get(self, digest: str) -> bytes | None:
-        """The document with this SHA-256; None when the cache has none, or another text in its place."""
+    async def get(self, digest: str) -> str | None:
+        """The document with this SHA-256; None when the cache has none, or another one in its place."""
         held = await self._tried(lambda: self._client.get(self._key(digest)))
         if held is None:
             return None
@@ -73,10 +73,11 @@ class PolicyCache:
         if data is None or sha256(data) != digest:
             log.warning("the policy cache holds something else than what was published; the store's document is used")
             return None
-        return data
+        return data.decode("utf-8", "replace")  # what was published is a text
 
-    async def put(self, digest: str, data: bytes) -> None:
+    async def put(self, digest: str, text: str) -> None:
         """Keep a document for `EXPIRY` seconds."""
+        data = text.encode()
         held = data if self._keys is None else self._keys.seal(data, self._bound(digest))
         await self._tried(lambda: self._client.set(self._key(digest), held, ex=EXPIRY))
 

@@ -26,7 +26,14 @@ from governor_agents.core.codec import was_refused
 from governor_agents.core.ports import Blob, Record
 from governor_agents.core.records import evolve
 from governor_agents.crash import crash_point
-from governor_agents.errors import ConfigError, NotFound, PoliciesUnavailable, SealBroken, StoreUnavailable
+from governor_agents.errors import (
+    ConfigError,
+    NotFound,
+    PoliciesUnavailable,
+    SealBroken,
+    SnapshotError,
+    StoreUnavailable,
+)
 from governor_agents.policies import PolicySet
 from governor_agents.runs import Runs, sent
 
@@ -92,7 +99,7 @@ class Publications:
         """
         try:
             record = (await self._load())[1]
-        except SealBroken as error:
+        except SnapshotError as error:
             raise PoliciesUnavailable(f"{UNREADABLE} ({error})") from None
         if record.unreadable:
             raise PoliciesUnavailable(UNREADABLE)
@@ -103,11 +110,11 @@ class Publications:
         where = f"the document of the published policies, version {publication.version},"
         try:
             data = await self._store.blob("policy", self._tenant, POLICIES, publication.sha256)
-        except SealBroken as error:
+            if data is None or sha256(data) != publication.sha256:
+                raise PoliciesUnavailable(f"{where} is {'missing' if data is None else 'changed'}; publish it anew")
+            return data.decode()
+        except (SnapshotError, UnicodeDecodeError) as error:
             raise PoliciesUnavailable(f"{where} cannot be read; publish it anew ({error})") from None
-        if data is None or sha256(data) != publication.sha256:
-            raise PoliciesUnavailable(f"{where} is {'missing' if data is None else 'changed'}; publish it anew")
-        return data.decode()
 
     async def history(self) -> list[Publication]:
         """Every publication, the oldest first. Raises `StoreError`, `SnapshotError` for an unreadable event."""

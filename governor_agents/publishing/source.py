@@ -150,6 +150,11 @@ class Published(PolicySet):
         self._catch_up()
         return super().tool(name)
 
+    @property
+    def version(self) -> str:
+        """As of every policy set; another one while the copy is known not to be what the store names."""
+        return f"{super().version}?" if self._trouble else super().version
+
     async def confirm(self) -> str:
         """The version in force by the store, now; this copy is of that version on return.
 
@@ -258,11 +263,11 @@ class Published(PolicySet):
         """The document, from the cache when it has it."""
         if self._publications is None:
             raise PoliciesUnavailable
-        if self._cache is not None and (data := await self._cache.get(found.sha256)) is not None:
-            return data.decode()
+        if self._cache is not None and (text := await self._cache.get(found.sha256)) is not None:
+            return text
         text = await self._publications.text(found)
         if self._cache is not None:
-            await self._cache.put(found.sha256, text.encode())
+            await self._cache.put(found.sha256, text)
         return text
 
     def _parsed(self, found: Publication, text: str) -> Sequence[RuleList]:

@@ -17,7 +17,7 @@ from governor_agents.audit.gather import EVENTS, EVERY
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
 from governor_agents.core.urls import shown
-from governor_agents.errors import StoreError, StoreUnavailable
+from governor_agents.errors import PoliciesUnavailable, StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.absence import Absence
 from governor_agents.worker.hands import Hands, Key
@@ -212,6 +212,10 @@ class Worker:
         except StoreUnavailable as error:
             self._store_fails(governor, error, key)
             did, wait = False, 2 * AGAIN  # longer than the store is first left alone: should it be this run, others go
+        except PoliciesUnavailable as error:  # every run's trouble, until somebody publishes anew
+            self._complain(f"tenant {governor.tenant}", error)
+            self._absences[governor].done(key)
+            did, wait = False, AGAIN
         except Exception as error:  # one run's trouble is its own: the others go on
             self._complain(f"run {run.id}", error)
             self._absences[governor].done(key)

@@ -246,9 +246,9 @@ async def test_a_poisoned_cache_puts_nothing_in_force(
 class Blind(PolicyCache):
     """A broken build: what the cache holds is what was published."""
 
-    async def get(self, digest: str) -> bytes | None:
+    async def get(self, digest: str) -> str | None:
         held: bytes | None = await self._client.get(self._key(digest))
-        return held
+        return None if held is None else held.decode()
 
 
 @pytest.mark.parametrize("fault", ["another text", "an older version"])
@@ -312,7 +312,7 @@ async def test_nothing_of_the_policies_is_read_in_a_sealed_cache(url: str, held:
     assert not any(word in everything(held) for word in (BOSS.encode(), made.sha256.encode(), b"deploy"))
     other = publishing.cache_url()
     clear = PolicyCache(other, "default")
-    await clear.put(sha256(ASK.encode()), ASK.encode())
+    await clear.put(sha256(ASK.encode()), ASK)
     await clear.close()
     assert BOSS.encode() in everything(other) and made.sha256.encode() in everything(other)
 

@@ -53,7 +53,7 @@ async def publish(
             made = await Publications(other.runs).publish(text, by="local:op")
             if cache:
                 told = PolicyCache(cache, tenant, keys)
-                await told.put(made.sha256, text.encode())
+                await told.put(made.sha256, text)
                 await told.announce(made.version)
                 await told.close()
             return made

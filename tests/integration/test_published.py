@@ -319,6 +319,52 @@ async def test_what_is_heard_of_on_the_way_to_an_intent_counts(
             assert call.state is (CallState.CANCELLED if approved else CallState.DENIED)
 
 
+async def test_a_version_that_is_heard_of_and_cannot_be_used_stops_an_intent(url: str) -> None:
+    """Between the last look and the write this process learns of version 2, which does not fit here: version 1 is over."""
+    await publish(url, ASK)
+    own = PolicySet.from_text(HEAD + "groups: {g: [a@b.c]}\n")._joined.parts
+    policies = Published(own, cache="", poll=NEVER, max_age=NEVER + 1)
+    here = Desk("functions", url, policies=policies)
+    async with here.governor:
+        run = await here.approved()
+        confirm, looks = policies.confirm, 0
+
+        async def overtake() -> str:
+            nonlocal looks
+            looks += 1
+            version = await confirm()
+            if looks == 2:  # the first is the claim's
+                await Publications(here.governor.runs).publish(ASK + "groups: {g: [x@y.z]}\n", by="local:op")
+                with pytest.raises(PoliciesUnavailable):
+                    await policies.refresh()
+            return version
+
+        policies.confirm = overtake  # type: ignore[method-assign]
+        with pytest.raises(PoliciesUnavailable, match="does not fit"):
+            await here.go_on(run)
+        assert here.ran == [] and looks == 3
+        assert (await here.calls(run))["deploy"].state is CallState.APPROVED
+
+
+async def test_a_worker_says_once_that_nothing_can_be_used(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Three runs are ready and wait; the worker lives, says it once, and goes on when it is published anew."""
+    await publish(url, ASK)
+    here = desk(url)
+    async with here.governor:
+        runs = [await here.approved() for _ in range(3)]
+        policies = here.governor.policies
+        assert isinstance(policies, Published)
+        policies._seen = 2
+        await Worker(here.governor).run(once=True)
+        said = [line for line in caplog.messages if line.startswith("tenant default: the store names version 1")]
+        assert len(said) == 1 and here.ran == []
+        assert [(await here.governor.get(run.id)).attempts for run in runs] == [0] * 3
+        await publish(url, TWO)
+        await publish(url, ASK)
+        await Worker(here.governor).run(once=True)
+        assert len(here.ran) == 3
+
+
 # -- when the store does not say --------------------------------------------------------------------------------------
 
 
