@@ -118,6 +118,7 @@ def run_document(run: Run, calls: Iterable[Call] | None = None, commands: Comman
         "created": run.created,
         "updated": run.updated,
         "ended": run.ended,
+        "keep_until": run.keep_until,
         "generation": run.generation,
         "attempts": run.attempts,
         "max_attempts": run.max_attempts,

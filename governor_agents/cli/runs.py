@@ -109,6 +109,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "adapter", visible(run.adapter)
     yield "started", when(run.created)
     yield "changed", when(run.updated)
+    if run.keep_until is not None:
+        yield "kept until", when(run.keep_until)
     if run.attempts and not run.state.ended:
         yield "tries", f"{run.attempts} of {run.max_attempts} since the last progress"
     if run.output_json:
