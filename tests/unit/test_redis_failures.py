@@ -112,12 +112,18 @@ def certificate(tmp_path: Path) -> Path:
 
 
 class Line:
-    """A port that leads to another one, under TLS if asked for. While ``cut`` is set, answers break the connection."""
+    """A port that leads to another one, under TLS if asked for.
+
+    While ``cut`` is set, answers break the connection; requests with ``held`` in them wait for ``let``.
+    """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = self._to = port
         self.cut = False
         self.dropped = 0
+        self.held = b""
+        self.holds = asyncio.Event()
+        self.let = asyncio.Event()
         self._tls = tls
 
     async def __aenter__(self) -> "Line":
@@ -139,6 +145,9 @@ class Line:
                     self.dropped += 1
                     writer.transport.abort()
                     return
+                if not answers and self.held and self.held in data:
+                    self.holds.set()
+                    await self.let.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -292,6 +301,42 @@ async def test_write_whose_answer_is_lost(server: RedisServer, scripting: str) -
         again = await store.swap(replace(RECORD, v=1), op="b", events=[StoredEvent(1, b"e")])
         assert again == Swapped(won=True, v=2)
         assert await store.events("run", "t", "r") == [StoredEvent(1, b"e")]
+
+
+async def test_deadline_passes_on_the_way_to_exec(server: RedisServer) -> None:
+    """Without scripts too it is the server that says whether a write came in time, when it writes and not before."""
+    async with Line(server.port) as line, store_of(f"redis://127.0.0.1:{line.port}", scripting="no") as store:
+        deadline = await store.now() + 1
+        line.held = b"MULTI"
+        writing = asyncio.ensure_future(store.swap(replace(RECORD, v=1), op="b", not_after=deadline))
+        await line.holds.wait()
+        with contextlib.closing(server.client()) as client:
+            wait_until(lambda: client.time()[0] > deadline, "the deadline")
+        line.held = b""
+        line.let.set()
+        assert await writing == Swapped(won=False, current=replace(RECORD, v=1), late=True)
+        in_time = await store.swap(replace(RECORD, v=1), op="b", not_after=deadline + 3600)
+        assert in_time == Swapped(won=True, v=2)
+
+
+async def test_time_that_was_written_at_stays(server: RedisServer) -> None:
+    """The clock of another server, a failover or a restart, that is behind does not take the store's time back."""
+    async with store_of(server.url, partitions=2) as store:
+        keys = Keys(store.url.partition("namespace=")[2].partition("&")[0], 2)
+        ahead = await store.now() + 3600
+        with contextlib.closing(server.client()) as client:
+            client.set(keys.clock(keys.partition("run", "t", "r")), int(ahead * 1_000_000))
+        assert (await store.swap(replace(RECORD, v=1), op="b", not_after=ahead - 1)).late
+        assert await store.now() == pytest.approx(ahead, abs=1e-5)
+        again = RedisStore(store.url)
+        await again.open()
+        assert await again.now() == pytest.approx(ahead, abs=1e-5)
+        other = next(
+            f"r{n}" for n in range(100) if keys.partition("run", "t", f"r{n}") != keys.partition("run", "t", "r")
+        )
+        await again.insert(replace(RECORD, id=other), op="a")
+        assert (await again.swap(replace(RECORD, id=other, v=1), op="b", not_after=ahead - 1)).late
+        await again.close()
 
 
 async def test_master_that_becomes_a_replica(tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ async def act(
         (seconds, micros), floor, *read = _clean(await session.ask(first))[len(before) + 1 :]
         now = max(int(seconds) * 1_000_000 + int(micros), int(floor or 0), around.seen)
         answer, commands = decide(read, now)
-        if commands is None:
-            await session.ask([("UNWATCH",)])
-            return _told(answer, now), None
+        if not commands:  # it changed nothing, so nobody can have come between
+            time: list[Command] = [] if commands is None else [("SET", clock, now), *behind]
+            replies = _clean(await session.ask([("UNWATCH",), *time]))
+            return _told(answer, now), replies[-1] if behind else None
         whole = [("MULTI",), *commands, ("SET", clock, now), ("EXEC",)]
-        tell = [("PUBLISH", around.channel, around.writer)] if commands else []
-        replies = await session.ask([*whole, *behind, *tell])
+        replies = await session.ask([*whole, *behind, ("PUBLISH", around.channel, around.writer)])
         done = _clean(replies[: len(whole)])[-1]
         if done is not None:
             _clean(done)
