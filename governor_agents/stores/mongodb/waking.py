@@ -32,6 +32,7 @@ class Waking:
         self._streams = streams
         self._written = asyncio.Event()
         self._ready = asyncio.Event()
+        self._missed = False
         self._task: asyncio.Task[None] | None = None
 
     def wrote(self) -> None:
@@ -65,27 +66,34 @@ class Waking:
         while True:
             try:
                 await (self._follow() if self._streams else self._look())
-            except OperationFailure as error:
-                self._streams = self._streams and error.code not in NO_STREAMS
-            except (PyMongoError, BSONError):  # away for a moment; whoever is woken looks, and is told what is wrong
-                pass
-            self._ready.set()
+            except (PyMongoError, BSONError) as error:
+                if self._streams and isinstance(error, OperationFailure) and error.code in NO_STREAMS:
+                    self._streams = False
+                    continue
+            # Away for a moment: whoever waits is woken, looks, and is told what is wrong.
+            self._missed = True
+            self._heard()
+            await asyncio.sleep(AGAIN)
+
+    def _heard(self) -> None:
+        """It listens (again). What was written while it did not, nobody would tell."""
+        self._ready.set()
+        if self._missed:
             self._written.set()
-            await asyncio.sleep(AGAIN if self._streams else 0)
 
     async def _follow(self) -> None:
         stream = self._records.watch([{"$project": {"_id": 1}}], max_await_time_ms=LISTEN)
         if hasattr(stream, "__await__"):  # of one of the two drivers
             stream = await stream
         async with stream:  # from here on the server listens
-            self._ready.set()
+            self._heard()
             while stream.alive:
                 if await stream.try_next() is not None:
                     self._written.set()
 
     async def _look(self) -> None:
         seen = await self._mark()
-        self._ready.set()
+        self._heard()
         while True:
             await asyncio.sleep(LOOK)
             if (mark := await self._mark()) != seen:
