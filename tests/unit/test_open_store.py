@@ -64,13 +64,19 @@ def test_open_store_says_what_a_url_looks_like(url: str) -> None:
     assert url.startswith(str(caught.value).split("'")[1])
 
 
-def test_open_store_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A driver whose library is not installed says what to install."""
+@pytest.mark.parametrize(
+    ("scheme", "extra"),
+    [("redis", "redis"), ("rediss+cluster", "redis"), ("mongodb", "mongodb"), ("mongodb+srv", "mongodb")],
+)
+def test_open_store_names_the_missing_extra(
+    scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A driver whose library is not installed says what to install, whatever the scheme is called."""
     (tmp_path / "driver_without_library.py").write_text("import no_such_library\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(stores.BUILT_IN, "redis", "driver_without_library:Store")
-    with pytest.raises(MissingExtra, match=r"no_such_library.*governor-agents\[redis\]"):
-        open_store("redis://localhost")
+    monkeypatch.setitem(stores.BUILT_IN, scheme, "driver_without_library:Store")
+    with pytest.raises(MissingExtra, match=rf"no_such_library.*governor-agents\[{extra}\]"):
+        open_store(f"{scheme}://localhost")
 
 
 def test_open_store_hides_no_fault_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

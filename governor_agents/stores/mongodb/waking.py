@@ -56,9 +56,9 @@ class Waking:
     async def stop(self) -> None:
         """End, and wake whoever waits."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        while task is not None and not task.done():
+            task.cancel()  # again and again: a driver may take it for the end of one of its own requests
+            await asyncio.wait({task}, timeout=0.1)
         self._ready.set()
         self._written.set()
 
