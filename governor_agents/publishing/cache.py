@@ -39,6 +39,9 @@ EXPIRY = 3600
 PATIENCE = 2.0
 """Seconds for which one step of the cache is waited for."""
 
+AGAIN = 5.0
+"""Seconds until a server that is away is tried again, at most."""
+
 MANY = 1000
 """Announcements that are taken as one, when they wait already."""
 
@@ -86,7 +89,10 @@ class PolicyCache:
         return await self._tried(lambda: self._client.publish(self._channel, str(version))) is not None
 
     async def heard(self, timeout: float) -> bool:
-        """True soon after an announcement, and when one may have been missed; False after ``timeout`` seconds."""
+        """True soon after an announcement, and when one may have been missed; False after ``timeout`` seconds.
+
+        Where nothing can be heard, False after `AGAIN` seconds already.
+        """
         clock = asyncio.get_running_loop().time
         end = clock() + timeout
         try:
@@ -101,7 +107,7 @@ class PolicyCache:
         except Exception as error:
             self._is_away(error)
             await self._unsubscribe()
-            await asyncio.sleep(max(end - clock(), 0.0))
+            await asyncio.sleep(min(max(end - clock(), 0.0), AGAIN))
             return False
 
     async def close(self) -> None:

@@ -51,7 +51,7 @@ BLOCKED = 5.0
 """Seconds for which a call may wait for a copy, where there is none or an old one."""
 
 PAUSE = 0.05
-"""Seconds between two looks that announcements bring about: whoever floods the channel does not flood the store."""
+"""Seconds that a look keeps from the next: whoever floods the channel with announcements does not flood the store."""
 
 NOTHING = "nothing is published in this store; governor-agents policy publish FILE"
 
@@ -207,14 +207,15 @@ class Published(PolicySet):
         while True:
             if self._cache is None:
                 await asyncio.sleep(self._poll)
-            elif await self._cache.heard(self._poll):
-                await asyncio.sleep(PAUSE)
+            else:
+                await self._cache.heard(self._poll)
             try:
                 await self.refresh()
-            except GovernorError:  # what cannot be used was said; a store that is away is said by whoever needs it
-                continue
+            except GovernorError as error:  # what cannot be used was said; a store that is away is said by its users
+                log.debug("the published policies were not looked at: %s", error)
             except Exception:
                 log.exception("the published policies could not be looked at")
+            await asyncio.sleep(PAUSE)
 
     async def refresh(self) -> None:
         """Bring the copy up to date with the store. On the governor loop.
@@ -253,7 +254,7 @@ class Published(PolicySet):
         """Put in force here what the store names, unless it is. Raises `PoliciesUnavailable`, `StoreError`."""
         if self.publication is not None and found.version <= self.publication.version:
             return
-        rules = self._parsed(found, await self._text(found))
+        rules = await asyncio.to_thread(self._parsed, found, await self._text(found))  # a long file takes a while
         with self._lock:
             if self.publication is None or found.version > self.publication.version:
                 self._joined, self._rules, self.publication = self._joined_with(found, rules), rules, found
