@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ Key = tuple[str, str, str]
 """Kind, tenant, id: what entries are ordered by."""
 
 PAGE = 100
+
+AT_ONCE = 16
+"""Records that are read at the same time: a server answers many questions as fast as one."""
 
 STEADY = 20
 """How often a record that changes while it is read is read again."""
@@ -64,8 +68,15 @@ async def held(store: Store) -> AsyncIterator[Held]:
 
 async def entries(store: Store) -> AsyncIterator[Entry]:
     """Every entry of a store that nobody writes to."""
+    waiting: list[Held] = []
     async for each in held(store):
-        yield await _whole(store, each)
+        waiting.append(each)
+        if len(waiting) == AT_ONCE:
+            for entry in await asyncio.gather(*(_whole(store, one) for one in waiting)):
+                yield entry
+            waiting = []
+    for entry in await asyncio.gather(*(_whole(store, one) for one in waiting)):
+        yield entry
 
 
 async def steady_entries(store: Store) -> AsyncIterator[Entry]:

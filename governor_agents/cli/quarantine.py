@@ -42,29 +42,33 @@ def quarantine(
     alone = tenant or (ctx.find_object(Globals) or Globals()).tenant
     whose = [place.tenant] if alone else with_store(place.url, _tenants)
     earlier = {name: mark for name in whose if (mark := _earlier(Place(place.named, name), epoch))}
-    todo = [name for name in whose if name not in earlier]
-    swept: dict[str, Swept] = {}
-    stays = False
-    if todo:
-        scope = TENANT if alone else EVERYTHING
-        ours = _halt(Place(place.named, todo[0]), scope, epoch)
-        with counting() as stage:
-            for name in todo:
-                swept[name] = _sweep(Place(place.named, name), epoch, stage(f"runs of {visible(name)} looked at"))
-        stays = any(each.unreadable for each in swept.values())
-        if ours and not stays:
-            _lift(Place(place.named, todo[0]), scope, epoch)
+    scope = TENANT if alone else EVERYTHING
+    swept = _sweep_all(place, [name for name in whose if name not in earlier], scope, epoch)
     if as_json:
         print_json([_document(name, epoch, earlier.get(name), swept.get(name)) for name in whose])
     else:
         _print(place, epoch, whose, earlier, swept)
-    for name, each in swept.items():
-        for why in each.unreadable:
-            left_out(f"tenant {name}: {why}")
-    if stays:
-        scope = TENANT if alone else EVERYTHING
+    unreadable = [f"tenant {name}: {why}" for name, each in swept.items() for why in each.unreadable]
+    for why in unreadable:
+        left_out(why)
+    if unreadable:
         hint(f"{scope} stays halted; once these are mended or given up, say the same again")
-    return 1 if stays else 0
+    return 1 if unreadable else 0
+
+
+def _sweep_all(place: Place, todo: list[str], scope: str, epoch: str) -> dict[str, Swept]:
+    """Quarantine these tenants while the scope is halted; it stays so when runs of them could not be read."""
+    if not todo:
+        return {}
+    first = Place(place.named, todo[0])
+    ours = _halt(first, scope, epoch)
+    with counting() as stage:
+        swept = {
+            name: _sweep(Place(place.named, name), epoch, stage(f"runs of {visible(name)} looked at")) for name in todo
+        }
+    if ours and not any(each.unreadable for each in swept.values()):
+        _lift(first, scope, epoch)
+    return swept
 
 
 async def _tenants(store: Store) -> list[str]:

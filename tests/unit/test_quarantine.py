@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from governor_agents import Governor
 from governor_agents.core import decisions, doubts, driving, execution, halting, settling
 from governor_agents.core.binding import holds
 from governor_agents.core.calls import Retry, Tool, ToolCall
@@ -76,6 +77,17 @@ def test_an_earlier_vote_or_click_counts_no_more() -> None:
     with pytest.raises(StaleDecision):
         decisions.decide(run, 1, Decision.approve(), by="alice", now=LATER, digest=call_of(before).digest)
     assert call_of(voted(run, now=LATER)).state is CallState.APPROVED
+
+
+def test_what_is_approved_anew_runs_under_another_key() -> None:
+    """The other side would take the old key for the call that it may have done already, and do nothing."""
+    before = voted(paused())
+    after = voted(restored(before).run, now=LATER)
+    journal = Governor(store="memory://", secret=b"one for all").guard
+    assert journal.key(before, call_of(before)) != journal.key(after, call_of(after))
+    assert journal.key(before, call_of(before)) == journal.key(
+        paused(), call_of(paused())
+    )  # the control: else it stays
 
 
 def test_nobody_decides_and_the_run_ends() -> None:

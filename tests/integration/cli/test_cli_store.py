@@ -205,6 +205,9 @@ def test_a_sealed_store_is_copied_without_keys(shop: Shop, monkeypatch: pytest.M
     assert shop("inbox", "list", "--store", "sqlite:///b.db").code == 2
     monkeypatch.setenv("GOVERNOR_KEYS", "keys.json")
     assert len(shop("inbox", "list", "--json", "--store", "sqlite:///b.db").json) == 2
+    assert shop("store", "copy", "sqlite:///a.db", "sqlite:///c.db").code == 0
+    assert shop("halt", "--json", "--store", "sqlite:///c.db").json == []
+    assert [each["reason"] for each in shop("halt", "--json", "--store", "sqlite:///a.db").json] == ["store copy"]
 
 
 def test_a_store_that_writes_something_else_is_found(shop: Shop) -> None:
