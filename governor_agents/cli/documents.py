@@ -86,6 +86,7 @@ def call_document(run: Run, call: Call) -> dict[str, Any]:
         "resolved": _resolution(call.resolved),
         "replaces": call.replaces,
         "replaced_by": call.replaced_by,
+        "restored": call.restored,
     }
 
 
@@ -130,6 +131,7 @@ def run_document(run: Run, calls: Iterable[Call] | None = None, commands: Comman
         "cancel_reason": run.cancel_reason,
         "blocked": run.blocked,
         "blocked_detail": run.blocked_detail,
+        "quarantine": run.epoch,
         "error": run.error,
         "output": run.output,
     }

@@ -322,6 +322,8 @@ def test_with_quarantine_nothing_runs_without_a_new_approval(shop: Shop, new: Ca
     world.quarantine()
     world.work(world.restored)
     assert shop.ledger == ["0 120 "]
+    shown = shop("inbox", "show", world.approval, "--json", "--store", world.restored).json
+    assert (shown["state"], shown["restored"], shown["votes"]) == ("pending", "e1", [])
     assert "may have run since" in shop("inbox", "show", world.approval, "--store", world.restored).out
     world.quarantine()  # the same epoch again
     assert shop("inbox", "approve", world.approval, "--store", world.restored).code == 0
@@ -350,17 +352,19 @@ def test_a_quarantine_that_is_killed_stays_halted_and_goes_on(
     assert len(shop("inbox", "list", "--json", "--store", url).json) == 20
 
 
-def test_a_quarantine_of_one_tenant_leaves_the_others(shop: Shop) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quarantine_of_one_tenant_leaves_the_others(shop: Shop, new: Callable[[str], str], name: str) -> None:
     """And one of all of them takes all; what began after it is none of the old copy, under the same epoch."""
-    asked("sqlite:///a.db", 1)
-    asked("sqlite:///a.db", 1, "other")
-    one = shop("store", "quarantine", "--epoch", "e1", "--tenant", "other", "--json", "--store", "sqlite:///a.db")
+    url = new(name)
+    asked(url, 1)
+    asked(url, 1, "other")
+    one = shop("store", "quarantine", "--epoch", "e1", "--tenant", "other", "--json", "--store", url)
     assert [(each["tenant"], each["runs"]) for each in one.json] == [("other", 1)]
-    asked("sqlite:///a.db", 1, "other")
-    both = shop("store", "quarantine", "--epoch", "e1", "--json", "--store", "sqlite:///a.db")
+    asked(url, 1, "other")
+    both = shop("store", "quarantine", "--epoch", "e1", "--json", "--store", url)
     assert [(each["tenant"], each["runs"]) for each in both.json] == [("default", 1), ("other", 0)]
     assert both.json[1]["done_earlier"] is not None
-    again = shop("store", "quarantine", "--epoch", "e2", "--json", "--store", "sqlite:///a.db")
+    again = shop("store", "quarantine", "--epoch", "e2", "--json", "--store", url)
     assert [each["runs"] for each in again.json] == [1, 2]
 
 
