@@ -41,7 +41,7 @@ DUPLICATE: Final = 11000
 
 def put_at(now: float) -> ObjectId:
     """A new put, made at this time of the store, which `sweep` reads from it."""
-    return ObjectId(struct.pack(">I", int(now)) + os.urandom(8))
+    return ObjectId(struct.pack(">I", min(int(now), 2**32 - 1)) + os.urandom(8))
 
 
 def rows_of(pieces: Sequence[Piece], put: ObjectId, life: ObjectId, record: str) -> Iterator[Document]:
