@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,12 @@ class Client:
             await servers.close()
             raise
         return cls(servers, keys, place.scripting and not forbidden(tried), writer)
+
+    def forget(self) -> None:
+        """Nobody has the store any more: listen no longer. From any thread, also when the loop has ended."""
+        if self.process == os.getpid():
+            with contextlib.suppress(RuntimeError):  # it has ended, and its tasks with it
+                self.loop.call_soon_threadsafe(self.waking.stop)
 
     async def close(self) -> None:
         """Let go of everything, where that is still ours to do."""

@@ -56,7 +56,7 @@ class RedisStore:
                 self._opened()
                 return
             self._client = await Client.connect(self._place, self._writer)
-            self._forgotten = weakref.finalize(self, self._client.waking.stop)
+            self._forgotten = weakref.finalize(self, self._client.forget)
             self._forgotten.atexit = False
 
     async def close(self) -> None:

@@ -130,20 +130,24 @@ class Node:
         except NotConnected:
             if not used:
                 raise
-        await self.drop()
         async with self.session() as (session, _):
             return await session.ask(commands)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Session, bool]]:
-        """A connection to oneself, and whether it was used before. One that meets trouble is not used again."""
+        """A connection to oneself, and whether it was used before. One that meets trouble is not used again.
+
+        One that turns out closed was so, most likely, with all that lie idle beside it.
+        """
         async with self._room:
             used = bool(self._idle)
             connection = self._idle.pop() if used else self._connect()
             try:
                 yield Session(connection, self._timeout), used
-            except BaseException:
+            except BaseException as error:
                 await connection.disconnect(nowait=True)
+                if isinstance(error, NotConnected):
+                    await self.drop()
                 raise
             if self._closed:
                 await connection.disconnect(nowait=True)
