@@ -38,7 +38,20 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a Redis URL says. ``shown`` is the URL without its passwords, the only form that may be shown."""
+    """What a Redis URL says. ``shown`` is the URL without its passwords, the only form that may be shown.
+
+    ``redis://[user:password@]host[:port][/db]``, ``rediss://`` for TLS, ``unix:///path/to/socket``,
+    ``redis+sentinel://host:port,host:port/MASTER[/db]``, ``redis+cluster://host:port,host:port``. Options:
+
+    * ``namespace``: what all keys begin with (``ga``); ``partitions``: over how many slots records are spread,
+      fixed when the namespace is first used (1, for a cluster 16)
+    * ``min_replicas``: how many replicas must have each write before it counts (0)
+    * ``appendfsync=always``: refuse a server that flushes less often; ``unsafe=allow``: open one whose settings
+      could lose acknowledged decisions
+    * ``scripting=no``: never send Lua scripts (``auto``: unless the server forbids them)
+    * ``protocol``: 2 or 3; ``timeout``: seconds for each answer (5); ``connections``: how many to each server (16)
+    * ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``; ``sentinel_username``, ``sentinel_password``; ``db``
+    """
 
     url: str = field(repr=False)
     shown: str
@@ -65,20 +78,7 @@ class Place:
 
     @classmethod
     def of(cls, url: str) -> Place:
-        """Read a URL. Raises `ConfigError`, in which no password stands.
-
-        ``redis://[user:password@]host[:port][/db]``, ``rediss://`` for TLS, ``unix:///path/to/socket``,
-        ``redis+sentinel://host:port,host:port/MASTER[/db]``, ``redis+cluster://host:port,host:port``. Options:
-
-        * ``namespace``: what all keys begin with (``ga``); ``partitions``: over how many slots records are spread,
-          fixed when the namespace is first used (1, for a cluster 16)
-        * ``min_replicas``: how many replicas must have each write before it counts (0)
-        * ``appendfsync=always``: refuse a server that flushes less often; ``unsafe=allow``: open one whose settings
-          could lose acknowledged decisions
-        * ``scripting=no``: never send Lua scripts (``auto``: unless the server forbids them)
-        * ``protocol``: 2 or 3; ``timeout``: seconds for each answer (5); ``connections``: how many to each server (16)
-        * ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``; ``sentinel_username``, ``sentinel_password``; ``db``
-        """
+        """Read a URL. Raises `ConfigError`, in which no password stands."""
         scheme, _, rest = url.partition("://")
         if scheme not in FORMS:
             raise ConfigError(

@@ -35,7 +35,7 @@ _MANY: Final = 64
 
 
 class RedisStore:
-    """A `Store` in Redis. Options of the URL: see `Place.of`."""
+    """A `Store` in Redis. Options of the URL: see `Place`."""
 
     shared = True
     schema = SCHEMA
