@@ -149,7 +149,7 @@ class AuditLog:
         """Check all trails, or one ``run``, against records and checkpoints, those ``published`` outside too.
 
         ``public`` are the keys that may have signed; without them the one of this governor. ``seen`` hears of every
-        trail that was looked at. Raises `NotFound` for a run that neither store nor checkpoints know, `ConfigError`
+        trail that was looked at. Raises `NotFound` for a run that nothing here knows of, `ConfigError`
         when there are checkpoints and no key to check them with.
         """
         report = Report()
@@ -157,6 +157,9 @@ class AuditLog:
         if run:
             record = await self._store.load("run", self._tenant, run)
             if record is None and ("run", run) not in pins:
+                if await self._was_removed(run, (), ()):
+                    report.removed = 1
+                    return report
                 raise NotFound(f"no run {run} (in tenant {self._tenant}, store {shown(self._store.url)})")
             await self._look(report, "run", run, pins)
             return report

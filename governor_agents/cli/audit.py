@@ -327,7 +327,7 @@ def _print_report(report: Report, as_json: bool, place: Place) -> None:
         else f"nothing was changed: {looked}"
     )
     if report.removed:
-        say(f"{_count(report.removed, 'run')} removed by retention, each as its last checkpoint has it")
+        say(f"{_count(report.removed, 'run')} removed by retention, by the account of it")
     if not report.checkpoints:
         make = place.commands.line("audit checkpoint")
         hint(f"without a checkpoint nobody can tell whether an end was cut off: {make}")

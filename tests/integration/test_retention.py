@@ -120,6 +120,9 @@ async def test_an_ended_run_goes_with_all_that_is_its_own(url: str, how: str) ->
         assert await made.left() == [] and await made.stored("events", "run", "default", id) == []
         assert [await made.stored("blob", "run", "default", id, blob) for blob in blobs] == [None] * len(blobs)
         assert await made.entries() == [{"removed": id, "outcome": how, "events": run.seq, "v": v}]
+        assert [await removed(made, each) for each in ("", id)] == [([], 0), ([], 1)]
+        with pytest.raises(NotFound, match="no run run_other"):
+            await removed(made, "run_other")
         with pytest.raises(NotFound, match=f"no run {id}"):
             await made.governor.get(id)
         assert await made.worked() == 0
@@ -351,6 +354,11 @@ async def pinned(made: Shop, *how: str) -> list[str]:
     ids = [await made.ended(each) for each in how]
     await made.governor.loop.bridge(made.governor.audit.checkpoints.make(full=True))
     return ids
+
+
+async def removed(made: Shop, id: str) -> tuple[list[tuple[str, str, str]], int]:
+    report = await verified(made, id)
+    return found(report), report.removed
 
 
 def found(report: Report) -> list[tuple[str, str, str]]:
