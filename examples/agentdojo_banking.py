@@ -1,15 +1,16 @@
 """The banking suite of AgentDojo, replayed by governed agents: every write waits for a person, and runs once.
 
     pip install 'governor-agents[demo]' agentdojo==0.1.35
-    python examples/agentdojo_banking.py [--framework openai-agents|langchain|all] [--json]
+    python examples/agentdojo_banking.py [--framework openai-agents|langchain|all] [--store URL] [--json]
 
 Each of the suite's user tasks is played by a real agent loop with the suite's own tools and environment; only the model
 is scripted: it makes the calls of the task's ground truth, one a turn. The policy lets the agents read and asks a
 reviewer about every write. One process starts all tasks, another decides, a third is the worker that resumes them, and
 so on until every task is over. Then the suite's own ``utility`` check looks at the environment that is left.
 
-Nothing but files travels between the processes: the store (SQLite), and for each task its environment as JSON, written
-by the tools themselves. A ledger of its own counts what really ran.
+Nothing travels between the processes but the store (a SQLite file, or what ``--store`` names; each framework is a
+tenant of its own in it), and for each task its environment as a JSON file, written by the tools themselves. A ledger of
+its own counts what really ran.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from governor_agents import Decision, Governor, PolicySet, Worker
+from governor_agents.core.urls import shown
 from governor_agents.handlers.terminal import TerminalHandler
 
 VERSION = "v1.2.2"
@@ -228,11 +230,12 @@ def langchain_agent(bank: Bank, governor: Governor) -> Any:
 AGENTS = {"openai-agents": openai_agent, "langchain": langchain_agent}
 
 
-def govern(folder: Path, framework: str) -> Governor:
+def govern(folder: Path, framework: str, store: str) -> Governor:
     """The governor of one framework, with an agent for each task. Notices go to a file, so that they fill no screen."""
     governor = Governor(
         PolicySet.from_text(POLICY, name="bank.yaml"),
-        store=f"sqlite:///{folder}/{framework}.db",
+        store=store,
+        tenant=framework,
         handlers={"terminal": TerminalHandler((folder / f"{framework}.notices").open("a", encoding="utf-8"))},
     )
     for task in suite().user_tasks:
@@ -243,9 +246,9 @@ def govern(folder: Path, framework: str) -> Governor:
 # -- the three processes ----------------------------------------------------------------------------------------------
 
 
-async def start(folder: Path, framework: str) -> dict[str, Any]:
+async def start(folder: Path, framework: str, store: str) -> dict[str, Any]:
     """Start every task, and see what the suite says of its ground truth without us."""
-    async with govern(folder, framework) as governor:
+    async with govern(folder, framework, store) as governor:
         runs = {name: await governor.run(name, task.PROMPT) for name, task in suite().user_tasks.items()}
     banks = {name: Bank(folder, framework, name) for name in runs}
     return {
@@ -256,10 +259,9 @@ async def start(folder: Path, framework: str) -> dict[str, Any]:
     }
 
 
-async def decide(folder: Path, framework: str) -> dict[str, Any]:
+async def decide(folder: Path, framework: str, store: str) -> dict[str, Any]:
     """Approve everything that waits, as it was shown. Knows neither agents nor tools."""
-    governor = Governor(PolicySet.from_text(POLICY, name="bank.yaml"), store=f"sqlite:///{folder}/{framework}.db")
-    async with governor:
+    async with Governor(PolicySet.from_text(POLICY, name="bank.yaml"), store=store, tenant=framework) as governor:
         waiting = await governor.inbox(person=REVIEWER)
         for approval in waiting:
             seen = approval.call.digest
@@ -267,9 +269,9 @@ async def decide(folder: Path, framework: str) -> dict[str, Any]:
     return {"decided": len(waiting)}
 
 
-async def resume(folder: Path, framework: str) -> dict[str, Any]:
+async def resume(folder: Path, framework: str, store: str) -> dict[str, Any]:
     """Be the worker: resume what is decided, until nothing is due. Then look at what is over."""
-    async with govern(folder, framework) as governor:
+    async with govern(folder, framework, store) as governor:
         await Worker(governor).run(once=True)
         runs = await governor.list_runs()
     ended = {run.agent: run for run in runs if run.state.ended}
@@ -279,12 +281,12 @@ async def resume(folder: Path, framework: str) -> dict[str, Any]:
     }
 
 
-def process(phase: str, folder: str, framework: str, report: str) -> None:
+def process(phase: str, folder: str, framework: str, store: str, report: str) -> None:
     """One process, from beginning to end; what it saw goes to a file."""
     os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false")
     logging.getLogger("governor_agents").setLevel(logging.ERROR)
     phases = {"start": start, "decide": decide, "resume": resume}
-    seen = asyncio.run(phases[phase](Path(folder), framework))
+    seen = asyncio.run(phases[phase](Path(folder), framework, store))
     Path(report).write_text(json.dumps({**seen, "pid": os.getpid()}), encoding="utf-8")
 
 
@@ -334,7 +336,7 @@ class Replay:
         }
 
 
-def replay(frameworks: Sequence[str], folder: Path) -> list[dict[str, Any]]:
+def replay(frameworks: Sequence[str], folder: Path, store: str) -> list[dict[str, Any]]:
     """Play the suite on these frameworks, side by side, each phase in a process of its own."""
     server = multiprocessing.get_context("forkserver")
     loaded = [name for framework in frameworks for name in LOADED[framework]]
@@ -345,7 +347,7 @@ def replay(frameworks: Sequence[str], folder: Path) -> list[dict[str, Any]]:
         progress(f"{name} {turn or ''}".strip())
         files = [folder / f"{replay.framework}-{name}-{turn}.report" for replay in replays]
         processes = [
-            server.Process(target=process, args=(name, str(folder), replay.framework, str(file)))
+            server.Process(target=process, args=(name, str(folder), replay.framework, store, str(file)))
             for replay, file in zip(replays, files, strict=True)
         ]
         for one in processes:
@@ -391,18 +393,20 @@ def main() -> int:
     """0 when every write ran once, from the worker, and no task lost its use."""
     parser = argparse.ArgumentParser(description="Replay AgentDojo's banking suite through governed agents.")
     parser.add_argument("--framework", choices=[*AGENTS, "all"], default="all")
+    parser.add_argument("--store", default="", metavar="URL", help="default: a SQLite file of its own")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line per framework")
     given = parser.parse_args()
     frameworks = list(AGENTS) if given.framework == "all" else [given.framework]
     folder = Path(tempfile.mkdtemp(prefix="governor-agents-agentdojo-"))
     began = time.monotonic()
-    results = replay(frameworks, folder)
+    store = given.store or f"sqlite:///{folder}/bank.db"
+    results = replay(frameworks, folder, store)
     if given.json:
         for found in results:
             print(json.dumps(found))
     else:
         table(results, time.monotonic() - began)
-        print(f"look on: governor-agents --store sqlite:///{folder}/{frameworks[0]}.db runs list")
+        print(f"look on: governor-agents --store '{shown(store)}' --tenant {frameworks[0]} runs list")
     return 0 if all(found["ok"] for found in results) else 1
 
 

@@ -17,6 +17,8 @@ from governor_agents.core.telling import call_event
 from governor_agents.guard import Guard
 from governor_agents.responses import Responses
 from governor_agents.runs import Runs
+from governor_agents.stores.mongodb import MongoDBStore
+from governor_agents.stores.redis import RedisStore
 from governor_agents.stores.sqlite import SQLiteStore
 
 
@@ -185,15 +187,18 @@ def _doubt_runs_again() -> None:
 
 def _last_write_wins() -> None:
     """A write that lost is made all the same, over whatever stands."""
-    sound = SQLiteStore.swap
 
-    async def swap(self: SQLiteStore, record: Any, **settings: Any) -> Any:
-        answer = await sound(self, record, **settings)
-        while not answer.won and answer.current is not None and not answer.late:
-            answer = await sound(self, evolve(record, v=answer.current.v), **{**settings, "events": ()})
-        return answer
+    def broken(sound: Any) -> Any:
+        async def swap(self: Any, record: Any, **settings: Any) -> Any:
+            answer = await sound(self, record, **settings)
+            while not answer.won and answer.current is not None and not answer.late:
+                answer = await sound(self, evolve(record, v=answer.current.v), **{**settings, "events": ()})
+            return answer
 
-    SQLiteStore.swap = swap  # type: ignore[method-assign,assignment]
+        return swap
+
+    for driver in (MongoDBStore, RedisStore, SQLiteStore):
+        driver.swap = broken(driver.swap)  # type: ignore[method-assign]
 
 
 def _kills(text: str) -> tuple[str, ...]:

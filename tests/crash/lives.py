@@ -2,8 +2,7 @@
 
 The first life begins the request; every later one is a fresh process that knows nothing but the store. In each life the
 same parts work side by side: the caller, a worker, people who decide only what they were told of, and an operator who
-answers doubts. Where the store
-takes a clock, time is moved to what is due next instead of waited for.
+answers doubts. The store's time is moved to what is due next instead of waited for.
 """
 
 from __future__ import annotations
@@ -23,23 +22,17 @@ from governor_agents.core.calls import Retry, thaw
 from governor_agents.core.records import Answer, CallState, RunState
 from governor_agents.core.settling import due
 from governor_agents.errors import GovernorError, ResolutionRefused, TooEarly
-from governor_agents.stores import open_store
-from governor_agents.testing import MovableClock
-from governor_agents.worker import steps
 from tests.crash import broken, judge
 from tests.crash.ledger import Ledger
 from tests.crash.scenes import AGENT, BOSS, CHANNEL, SCENES, Scene, build, policies, run_own
-from tests.stores import clocked
+from tests.stores import Time
 
 LEASE = 30.0
 SHORT = 0.3
-"""The lease of a scene that waits for a renewal. Its clock stands still, so it never ends by itself."""
-
-REAL = 2.0
-"""The lease where time is real and must be waited for."""
+"""The lease of a scene that waits for a renewal. The store's time stands still, so it never ends by itself."""
 
 SOON = 3600.0
-"""What is due within this is waited for; deadlines of approvals lie further off."""
+"""Time goes on to what is due within this; deadlines of approvals lie further off."""
 
 ROUNDS = 100
 
@@ -62,20 +55,6 @@ class Case:
     watch: bool = False
     keys: str = ""
     contend: bool = False
-
-
-class Time:
-    """The store's time as a life sees it: moved by hand where the store takes a clock, else waited for."""
-
-    def __init__(self, url: str) -> None:
-        self.clock = MovableClock() if clocked(url) else None
-
-    async def until(self, governor: Governor, at: float) -> None:
-        """Return when the store's clock has come to this time."""
-        if self.clock is not None:
-            self.clock.time = max(self.clock.time, at)
-        while (now := await governor.loop.bridge(governor.runs.now())) < at:  # noqa: ASYNC110  a store's clock wakes nobody
-            await asyncio.sleep(min(at - now, 0.5))
 
 
 class Desk:
@@ -101,7 +80,7 @@ class Life:
         self.case = case
         self.scene: Scene = scene or SCENES[case.scene]
         self.ledger = Ledger(Path(case.folder) / "ledger")
-        self.time = Time(case.url)
+        self.time = Time(case.url, stopped=case.life == 0)
         stalls = self.scene.stalls and case.life == 0
         self.governor = self._governor()
         self.function = build(self.governor, self.scene, self.ledger, case.retry, self.stall if stalls else None)
@@ -112,16 +91,12 @@ class Life:
             build(self.workers[1], self.scene, self.ledger, case.retry, None)
 
     def _governor(self) -> Governor:
-        lease = REAL if self.time.clock is None else SHORT if self.scene.stalls else LEASE
-        options = {} if self.time.clock is None else {"clock": self.time.clock}
-        if self.time.clock is None:
-            steps.TAKEN = REAL
         return Governor(
             policies(self.case.retry),
-            store=open_store(self.case.url, **options),
+            store=self.time.store(),
             keys=self.case.keys or None,
             secret=b"secret",
-            lease=lease,
+            lease=SHORT if self.scene.stalls else LEASE,
             handlers={CHANNEL: Desk(self.ledger)},
         )
 
@@ -204,7 +179,7 @@ class Life:
                 try:
                     await self.governor.resolve(run.id, call.n, how, by="ops@example.com", evidence="the ledger")
                 except TooEarly as early:
-                    await self.time.until(self.governor, early.until)
+                    self.time.until(early.until)
                 except ResolutionRefused as refused:
                     self.ledger.note("refused", run=run.id, n=call.n, why=str(refused))
                     continue
@@ -217,7 +192,7 @@ class Life:
         now = await self.governor.loop.bridge(self.governor.runs.now())
         if not times or min(times) > now + SOON:
             return False
-        await self.time.until(self.governor, min(times))
+        self.time.until(min(times))
         return True
 
     async def stall(self) -> None:
@@ -230,7 +205,7 @@ class Life:
         fence = run.fence
         try:
             while run.state is RunState.ACTIVE and run.fence == fence and run.lease is not None:
-                await self.time.until(other, run.lease.until)
+                self.time.until(run.lease.until)
                 run = (await other.loop.bridge(other.runs.change(run.id, driving.tick))).run
         finally:
             go_on.set()

@@ -22,11 +22,9 @@ from governor_agents.keys import Keys
 from tests.crash.broken import BROKEN
 from tests.crash.forkserver import ForkServer
 from tests.crash.scenes import KINDS, RETRIES, SCENES, Kind
-from tests.stores import STORES
+from tests.stores import STORES, drop
 
 AT_ONCE = 3
-WAITING = 12
-"""Cases at a time where time must be waited for."""
 
 BAD = ("lost", "double", "outside", "altered")
 LIVE = "tests.crash.lives:live"
@@ -106,16 +104,14 @@ class Report:
 class Matrix:
     """Plays cases in children of one fork server, a few at a time. Each case has a folder of its own."""
 
-    def __init__(
-        self, server: ForkServer, folder: Path, tell: Callable[[str], None] = lambda _: None, *, at_once: int = AT_ONCE
-    ) -> None:
+    def __init__(self, server: ForkServer, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
         self._server = server
         self._folder = folder
         self._tell = tell
         self._count = 0
         self._keys = folder / "keys.json"
         Keys.create(self._keys)
-        self._free = asyncio.Semaphore(at_once)
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     # -- which points there are -------------------------------------------------------------------------------------
 
@@ -143,7 +139,7 @@ class Matrix:
             verdict = json.loads((folder / "verdict.json").read_text())
             if any(verdict["findings"][name] for name in BAD):
                 raise RuntimeError(f"{kill} goes wrong undisturbed: {verdict['findings']}")
-            shutil.rmtree(folder)
+            _clear(folder, url)
             return Counter(verdict["points"])
 
     # -- playing cases ----------------------------------------------------------------------------------------------
@@ -173,7 +169,7 @@ class Matrix:
         if wrong:
             report.wrong += [f"{kill}: {sentence} (in {folder})" for sentence in wrong]
         else:
-            shutil.rmtree(folder)
+            _clear(folder, url)
         self._tell(f"{report.line()} cases={report.cases}")
 
     def _add_up(self, report: Report, folder: Path, code: int | str) -> list[str]:
@@ -199,6 +195,11 @@ class Matrix:
         if kill.sealed and not more.get("broken"):
             case["keys"] = str(self._keys)
         return await self._server.run(LIVE, folder / "log", case)
+
+
+def _clear(folder: Path, url: str) -> None:
+    shutil.rmtree(folder)
+    drop(url)
 
 
 def _tail(folder: Path) -> str:

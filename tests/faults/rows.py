@@ -1,6 +1,6 @@
 """What a store holds, past the package: how somebody with write access to the database reads and changes it.
 
-A store that joins the suites (`tests.stores`) needs one class here.
+Here for the stores that need one file and no server; seals and audit stand above all stores alike.
 """
 
 import sqlite3
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.stores import STORES
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class SQLiteRows:
 
 
 ROWS: dict[str, Callable[[str], SQLiteRows]] = {"sqlite": SQLiteRows}
+REACHED = [name for name in STORES if name in ROWS]
+"""The stores that the suites run on and that can be reached past the package."""
 
 
 def flipped(data: bytes, at: int) -> bytes:

@@ -12,7 +12,7 @@ from governor_agents.core.records import RunState
 from governor_agents.core.settling import due
 from tests.crash.forkserver import ForkServer
 from tests.faults.poison_app import POISON, App
-from tests.stores import STORES, clocked
+from tests.stores import STORES, clocked, move
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -79,13 +79,13 @@ class Patients:
             assert killed < 20, "the poison is never put aside"
 
     async def _next(self) -> float:
-        """The time at which all that was begun is due again: where the clock can be moved a worker gets it as its own."""
+        """The time at which all that was begun is due again: where stores take a clock, a worker gets it as its own."""
         async with Governor(store=self.url) as governor:
             now = await governor.loop.bridge(governor.runs.now())
             times = [at for run in await governor.list_runs() if not run.state.ended and (at := due(run)) is not None]
             latest = max([now, *times])
-            while not clocked(self.url) and await governor.loop.bridge(governor.runs.now()) < latest:
-                await governor.wait(self.runs[POISON], timeout=0.2, until=lambda run: False)
+        if not clocked(self.url):
+            await move(self.url, latest)
         return latest
 
 

@@ -18,7 +18,7 @@ from governor_agents import Decision, Governor, Run, Worker
 from governor_agents.errors import SealBroken, SnapshotError, StoreError
 from governor_agents.keys import Keys
 from governor_agents.stores import sealed
-from tests.faults.rows import ROWS, Row, SQLiteRows, flipped
+from tests.faults.rows import REACHED, ROWS, Row, SQLiteRows, flipped
 from tests.integration import langchain_app, openai_agents_app
 from tests.stores import STORES
 
@@ -75,7 +75,7 @@ class World:
         return next(row for row in self.rows.rows() if row.id == id)
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=REACHED)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     url = STORES[request.param](tmp_path)
     return World(url, ROWS[request.param](url), Keys.create(tmp_path / "keys.json"))

@@ -314,13 +314,15 @@ class Quiet:
     async def update(self, approval: Any, card: str) -> None: ...
 
 
-async def play(framework: str, folder: Path, policy: str, talks: Sequence[Sequence[Turn]]) -> Played:
-    """Play the conversations through one adapter, deciding as the generated answers say."""
+async def play(
+    framework: str, folder: Path, policy: str, talks: Sequence[Sequence[Turn]], *, store: str = ""
+) -> Played:
+    """Play the conversations through one adapter, deciding as the generated answers say; on SQLite, or on ``store``."""
     file = folder / "governor.yaml"
     file.write_text(policy, encoding="utf-8")
     policies = Watched.from_file(file)
     played = Played()
-    store = f"sqlite:///{folder}/{framework}.db"
+    store = store or f"sqlite:///{folder}/{framework}.db"
     async with Governor(policies, store=store, secret=b"secret", handlers={"terminal": Quiet()}) as governor:
         for turns in talks:
             made = CLERKS[framework](governor, turns, played.ran)

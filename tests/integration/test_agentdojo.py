@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.stores import STORES
+
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("openai-agents", "langchain")
 WRITES = 14
@@ -24,17 +26,23 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("agentdojo")
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest) -> str:
+    """All of it on each store."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path) -> dict[str, dict[str, Any]]:
+def folder(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(f"agentdojo-{store}")
+
+
+@pytest.fixture(scope="module")
+def results(store: str, folder: Path) -> dict[str, dict[str, Any]]:
     """The example, run as a user runs it."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "agentdojo_banking.py", "--json"],
+        [sys.executable, ROOT / "examples" / "agentdojo_banking.py", "--json", "--store", STORES[store](folder)],
         env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)},
         capture_output=True,
         text=True,

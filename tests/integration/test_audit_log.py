@@ -21,10 +21,9 @@ from governor_agents.core.records import Run, RunState
 from governor_agents.errors import ConfigError
 from governor_agents.keys import Keys
 from governor_agents.runs import Runs
-from governor_agents.stores import open_store
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
-from tests.stores import STORES
+from tests.stores import STORES, Time
 
 pytestmark = pytest.mark.anyio
 KEYS = Keys.generate()
@@ -72,10 +71,10 @@ def ids(made: Checkpoint) -> list[str]:
 
 
 @asynccontextmanager
-async def processes(url: str, count: int = 2, clock: MovableClock | None = None) -> AsyncIterator[list[Process]]:
-    """So many processes on one store, with one clock."""
-    clock = clock or MovableClock()
-    stores = [open_store(url, clock=clock) for _ in range(count)]
+async def processes(url: str, count: int = 2, clock: Time | None = None) -> AsyncIterator[list[Process]]:
+    """So many processes on one store, at one time."""
+    clock = clock or Time(url)
+    stores = [clock.store() for _ in range(count)]
     for store in stores:
         await store.open()
     try:
@@ -87,7 +86,7 @@ async def processes(url: str, count: int = 2, clock: MovableClock | None = None)
 
 async def test_a_checkpoint_holds_what_changed_since_the_last_one(url: str) -> None:
     """The first holds all; then only changed runs, whoever wrote them; a full one everything; none when nothing did."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, clock=clock) as (one, other):
         await one.begin("a", "b")
         await other.begin("c")
@@ -108,13 +107,13 @@ async def test_a_checkpoint_holds_what_changed_since_the_last_one(url: str) -> N
 
 async def test_a_write_that_comes_late_is_still_found(url: str) -> None:
     """It names the minute in which it was decided; the minutes before the last look are looked at again."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, clock=clock) as (one, other):
         await one.begin("a")
         assert await one.make() == ["a"]
         clock.move((BACK - 1) * 60.0)
         await other.begin("b")
-        written = clock.time
+        written = clock()
         clock.move(60.0)
         assert await one.make() == ["b"]
         run = Run("t", "late", "a", "x", "r", RunState.QUEUED, 0.0)
@@ -124,7 +123,7 @@ async def test_a_write_that_comes_late_is_still_found(url: str) -> None:
 
 async def test_nobody_looks_for_a_week_and_then_everything_is_looked_at(url: str) -> None:
     """One listing per minute would cost more than one of everything."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, clock=clock) as (one, other):
         await one.begin("a", "b")
         await one.make()
@@ -136,7 +135,7 @@ async def test_nobody_looks_for_a_week_and_then_everything_is_looked_at(url: str
 
 async def test_a_quiet_store_says_so_once_an_hour(url: str) -> None:
     """An empty checkpoint: whoever keeps them outside sees that nothing changed, not that nobody looked."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, 1, clock) as (one,):
         await one.begin("a")
         await one.make()
@@ -151,7 +150,7 @@ async def test_a_quiet_store_says_so_once_an_hour(url: str) -> None:
 
 async def test_a_worker_is_never_more_than_100_events_or_a_minute_behind(url: str) -> None:
     """Its own events by their count, those of other processes by the clock."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, clock=clock) as (worker, other):
         keep = worker.log.checkpoints.keep
         await worker.begin("a")
@@ -365,11 +364,11 @@ async def test_halts_have_a_trail_too(url: str) -> None:
 
 async def test_the_stream_of_refused_requests_is_pinned_for_as_long_as_it_is_kept(url: str) -> None:
     """A day that is gone is a finding; once days of that age are removed anyway, it is none."""
-    clock = MovableClock()
+    clock = Time(url)
     async with processes(url, 1, clock) as (one,):
         one.log.refusals.note("decide", "not_found", "run_1.1", by="local:eve")
         await one.log.refusals.flush()
-        day = stream_of(clock.time)
+        day = stream_of(clock())
         assert await one.make() == [day]
         report = await one.log.verify()
         assert (report.findings, report.trails, report.events) == ([], 1, 1)

@@ -12,6 +12,7 @@ import pytest
 
 from governor_agents import Governor
 from governor_agents.demo import shop
+from tests.stores import KNOWN, STORES
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ["openai-agents", "langchain"]
@@ -86,6 +87,29 @@ def test_one_json_line_a_framework(shown: Any, framework: str, how: str) -> None
     assert {key: line[key] for key in promised} == promised
     assert line["tool_runs"] == {shop.GATED: 0 if how == "reject" else 1}
     assert len(set(line["pids"])) == 3 and all(isinstance(pid, int) for pid in line["pids"])
+
+
+OF_A_RUN = ("pids", "run")
+"""What differs between any two runs of the demo."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["approve", "reject", "edit"])
+@pytest.mark.parametrize("store", [name for name in STORES if name in ("redis", "mongodb")])
+def test_a_server_as_the_store_changes_nothing(shown: Any, store: str, how: str, tmp_path: Path) -> None:
+    """``--store`` names it: the same JSON for both frameworks, and a ledger that agrees."""
+    url = KNOWN[store](tmp_path)
+    there = Shown(tmp_path / "demo", "--framework", "all", "--decide", how, "--store", url, "--json")
+    assert there.left_behind() == []
+    here, found = shown(how), there.lines()
+    for framework, line in here.lines().items():
+        told = found[framework]
+        assert {key: told[key] for key in told if key not in OF_A_RUN} == {
+            key: line[key] for key in line if key not in OF_A_RUN
+        }
+        assert told.keys() == line.keys() and len(set(told["pids"])) == 3
+        ran = [(one["tool"], one["arguments"]) for one in there.ledger(framework)]
+        assert ran == [(one["tool"], one["arguments"]) for one in here.ledger(framework)]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.parity_app import POLICY, TOOLS, Played, conversations, play
+from tests.stores import KNOWN, STORES
 
 # The tests share what was played, so they run in one worker.
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("parity")]
@@ -84,6 +85,24 @@ async def test_several_calls_in_a_turn_leave_the_same_trail_call_by_call(tmp_pat
     assert openai.refused == langchain.refused
     assert [by_call(trail) for trail in openai.trails] == [by_call(trail) for trail in langchain.trails]
     assert Counter(openai.ran) == Counter(langchain.ran)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [name for name in STORES if name != "sqlite"])
+async def test_a_server_as_the_store_leaves_the_same_trail(
+    name: str, tmp_path: Path, played: tuple[Played, Played], talks: Any
+) -> None:
+    """The first conversations again, on a server, by both frameworks: verdicts, decisions and trail as on SQLite."""
+    few = talks[:12]
+    assert sum(len(turns) for turns in few) >= 30
+    for framework, before in zip(("openai-agents", "langchain"), played, strict=True):
+        home = tmp_path / framework
+        home.mkdir()
+        again = await play(framework, home, POLICY, few, store=KNOWN[name](tmp_path))
+        assert len(again.verdicts) >= 30
+        assert again.verdicts == {at: before.verdicts[at] for at in again.verdicts}
+        assert again.trails == before.trails[: len(few)] and again.states == before.states[: len(few)]
+        assert again.ran == before.ran[: len(again.ran)]
 
 
 async def test_another_policy_is_noticed(tmp_path: Path, played: tuple[Played, Played], talks: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tests import shared
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.suite import Report, run
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.only and given.only not in CONFIGURATIONS:
         print(f"no configuration is called {given.only!r}; known: {', '.join(CONFIGURATIONS)}", file=sys.stderr)
         return 2
+    shared.begin()
     report: Report = run(short=given.short, only=given.only, processes=given.processes)
     if given.sizes:
         print(report.sizes())

@@ -31,9 +31,8 @@ from governor_agents.core.records import CallState, Decision, Run, RunState, Sna
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import DecisionRefused, Fenced, GovernorError, IllegalTransition, ResolutionRefused
 from governor_agents.policies import PolicySet
-from governor_agents.stores import open_store
-from governor_agents.testing import MovableClock
 from tests.model.processes import LEASE, Dead, Hand, Process
+from tests.stores import Time
 
 RUN, DEADLINE, FLIGHT = "r", 1000.0, 60.0
 ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob"), quorum=2),), deadline=DEADLINE)
@@ -86,7 +85,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="governor-model-")
         self.url = type(self).store_url(Path(self.folder.name))
-        self.clock = MovableClock()
+        self.clock = Time(self.url)
         self.born = 0
         self.office = self.governor()
         self.workers = [self.process(), self.process()]
@@ -104,8 +103,7 @@ class Machine(RuleBasedStateMachine):
     def governor(self) -> Governor:
         """One more process on the store."""
         policies = PolicySet([lambda call: ASK], tools=TOOLS)
-        store = open_store(self.url, clock=self.clock)
-        made = Governor(policies, store=store, secret=b"one for all", tenant="t")
+        made = Governor(policies, store=self.clock.store(), secret=b"one for all", tenant="t")
         made.loop.call(made.open())
         return made
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from governor_agents.keys import Keys
+from tests import shared
 from tests.stores import STORES, chosen
 from tests.storm import broken
 from tests.storm.nemesis import storm
@@ -36,6 +37,7 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     os.environ.update(OPENAI_AGENTS_DISABLE_TRACING="1", LANGSMITH_TRACING="false")
+    shared.begin()
     broken.apply(given.broken)
     total = None
     for name, url in stores.items():

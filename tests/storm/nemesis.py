@@ -199,5 +199,5 @@ def storm(
     if agents:
         preload()
     scene = Scene(url, folder, slow=slow, agents=agents, fault=fault)
-    limit = limit or 120.0 + 0.5 * gates + 1.0 * (kills + stops)
+    limit = limit or 300.0 + 3.0 * gates + 1.0 * (kills + stops)
     return Storm(scene, gates=gates, kills=kills, stops=stops, seed=seed, limit=limit).run()

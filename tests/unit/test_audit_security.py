@@ -25,10 +25,8 @@ from governor_agents.errors import (
     StoreUnavailable,
 )
 from governor_agents.keys import Keys
-from governor_agents.stores import open_store
 from governor_agents.stores.sqlite import SQLiteStore
-from governor_agents.testing import MovableClock
-from tests.stores import STORES
+from tests.stores import STORES, Time
 
 pytestmark = pytest.mark.anyio
 KEYS = Keys.generate()
@@ -36,11 +34,12 @@ DAY = 86_400.0
 
 
 @asynccontextmanager
-async def refusals(url: str, clock: MovableClock | None = None) -> AsyncIterator[tuple[Refusals, Callable[[], Any]]]:
+async def refusals(url: str, clock: Time | None = None) -> AsyncIterator[tuple[Refusals, Callable[[], Any]]]:
     """The stream over a store, and a function that gives its lines; nothing is written but by `flush`."""
-    store = open_store(url, clock=clock or MovableClock())
+    clock = clock or Time(url)
+    store = clock.store()
     await store.open()
-    noted = Refusals(store, "t", KEYS.audit, lambda work: work.close(), clock or MovableClock())
+    noted = Refusals(store, "t", KEYS.audit, lambda work: work.close(), clock)
 
     async def lines() -> list[dict[str, Any]]:
         await noted.flush()
@@ -73,13 +72,14 @@ def test_an_allowance_is_a_burst_and_then_a_trickle() -> None:
 
 async def test_a_line_says_who_tried_what_and_why_not(url: str) -> None:
     """Reason code, id as given, person, channel, time; chained and keyed; long and broken texts are cut."""
-    async with refusals(url) as (noted, lines):
+    clock = Time(url)
+    async with refusals(url, clock) as (noted, lines):
         noted.note("decide", "not_found", "run_1.1", by="local:eve", channel="slack")
         noted.note("decide", "not_found", "x" * 5000 + "\ud800", by="e" * 5000 + "\ud800", channel="c" * 500)
         first, second = await lines()
         assert {name: first[name] for name in ("what", "asked", "id", "by", "channel", "stream", "seq", "at")} == {
             "what": "refused.not_found", "asked": "decide", "id": "run_1.1", "by": "local:eve", "channel": "slack",
-            "stream": stream_of(1_700_000_000.0), "seq": 1, "at": 1_700_000_000.0,
+            "stream": stream_of(clock()), "seq": 1, "at": clock(),
         }  # fmt: skip
         assert (len(second["id"]), len(second["by"]), len(second["channel"])) == (100, 200, 50)
         assert first["mac"] == chain.mac(first, KEYS.audit)
@@ -100,7 +100,7 @@ async def test_a_flood_is_counted_not_written(url: str) -> None:
 
 async def test_a_flood_of_many_people_is_bounded_too(url: str) -> None:
     """Names cost the attacker nothing; all together have an allowance by the minute."""
-    clock = MovableClock()
+    clock = Time(url)
     async with refusals(url, clock) as (noted, lines):
         for at in range(5_000):
             noted.note("decide", "not_found", f"run_{at}.1", by=f"local:eve{at}")
@@ -114,7 +114,7 @@ async def test_a_flood_of_many_people_is_bounded_too(url: str) -> None:
 async def test_a_day_has_an_upper_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last line of a full day says so; what comes after is dropped, and the next day begins anew."""
     monkeypatch.setattr(security, "DAILY", 5)
-    clock = MovableClock()
+    clock = Time(url)
     async with refusals(url, clock) as (noted, lines):
         for turn in range(4):
             for at in range(3):
@@ -131,7 +131,7 @@ async def test_a_day_has_an_upper_end(url: str, monkeypatch: pytest.MonkeyPatch)
 async def test_an_unsafe_opening_on_a_full_day_is_counted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the full day does not take is no less dropped because it was not a refusal."""
     monkeypatch.setattr(security, "DAILY", 1)
-    clock = MovableClock()
+    clock = Time(url)
     async with refusals(url, clock) as (noted, lines):
         for _ in range(3):
             await noted.unsafe(["synchronous is off"], by="me")
@@ -144,7 +144,7 @@ async def test_an_unsafe_opening_on_a_full_day_is_counted(url: str, monkeypatch:
 
 async def test_days_are_kept_for_a_month(url: str) -> None:
     """The first line of a day removes what is older; nothing else of the kind `audit` is touched."""
-    clock = MovableClock()
+    clock = Time(url)
     async with refusals(url, clock) as (noted, lines):
         await noted._store.insert(Record("audit", "t", "checkpoints", b"{}"), op="a")
         for day in range(KEPT_DAYS + 10):
