@@ -56,10 +56,12 @@ async def bare(name: str, url: str, size: int, times: int = 1) -> AsyncIterator[
 
 @asynccontextmanager
 async def _sqlite(url: str) -> AsyncIterator[tuple[Any, Compare]]:
-    """A file of its own beside the store's."""
+    """A file of its own beside the store's. Its log is as long as it gets: one that grows is slower to flush."""
     path = Path(url.removeprefix("sqlite:///").partition("?")[0])
     connection = connect(path.with_name(f"bare-{path.name}"))
     connection.execute("CREATE TABLE IF NOT EXISTS row (id TEXT PRIMARY KEY, v INTEGER, body BLOB)")
+    connection.execute("INSERT INTO row VALUES ('long', 1, zeroblob(5000000))")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     async def insert(id: str, body: bytes) -> None:
         connection.execute("INSERT INTO row VALUES (?, 1, ?)", (id, body))
