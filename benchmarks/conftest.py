@@ -35,12 +35,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def asked_stores(config: pytest.Config) -> list[str]:
+    """The stores that were asked for. Raises `pytest.UsageError`."""
+    names = str(config.getoption("stores")).split(",")
+    for name in names:
+        if name not in STORES:
+            raise pytest.UsageError(f"--stores: no store is called {name!r}; known: {', '.join(STORES)}")
+    return names
+
+
+def asked_sizes(config: pytest.Config) -> tuple[int, ...]:
+    """The sizes that were asked for. Raises `pytest.UsageError`."""
+    text = str(config.getoption("sizes"))
+    sizes = [int(size) for size in text.replace("_", "").split(",") if size.isascii() and size.isdecimal()]
+    if len(sizes) != len(text.split(",")) or min(sizes) < 10 or sizes != sorted(set(sizes)):
+        raise pytest.UsageError(
+            f"--sizes: write numbers of runs from 10 on, rising, such as 10000,100000; not {text!r}"
+        )
+    return tuple(sizes)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store" in metafunc.fixturenames:
-        metafunc.parametrize("store", metafunc.config.getoption("stores").split(","))
+        metafunc.parametrize("store", asked_stores(metafunc.config))
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    asked_stores(config), asked_sizes(config)  # before anything is begun
     config.stash[REPORT] = Report()
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")  # the peers' own
 
@@ -57,12 +78,12 @@ def effort(pytestconfig: pytest.Config) -> float:
 
 @pytest.fixture(scope="session")
 def stores(pytestconfig: pytest.Config) -> list[str]:
-    return str(pytestconfig.getoption("stores")).split(",")
+    return asked_stores(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def sizes(pytestconfig: pytest.Config) -> tuple[int, ...]:
-    return tuple(int(size) for size in pytestconfig.getoption("sizes").split(","))
+    return asked_sizes(pytestconfig)
 
 
 @pytest.fixture(scope="session")
