@@ -134,5 +134,5 @@ def _configuration(said: str) -> str:
 
 def _short(said: str) -> str:
     line = " ".join(said.split())
-    line = re.sub(r",? full error: .*", "", line)
+    line = re.sub(r",? full error: .*| \(configured timeouts.*", "", line)
     return line if len(line) <= 200 else line[:199] + "…"
