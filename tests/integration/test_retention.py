@@ -18,16 +18,18 @@ from governor_agents.audit.export import to_jsonl, verify_export
 from governor_agents.audit.log import Report
 from governor_agents.audit.removals import Removals
 from governor_agents.core.ports import Record
-from governor_agents.core.records import CallState, Run, RunState, evolve
+from governor_agents.core.records import CallState, Notice, Run, RunState, evolve
 from governor_agents.errors import NotFound
 from governor_agents.keys import Keys
 from governor_agents.runs import to_record
+from governor_agents.worker.hands import REMOVED, Hands
 from tests.integration import langchain_app, openai_agents_app
 from tests.stores import STORES
 
 pytestmark = pytest.mark.anyio
 KEYS = Keys.generate()
 ANN = "local:ann"
+MEMORY = "memory://"
 AT_ONCE = 1e-6
 SOON = {"completed": AT_ONCE, "failed": AT_ONCE, "cancelled": AT_ONCE}
 POLICY = """
@@ -188,6 +190,22 @@ def _open_again(run: Run) -> Any:
     from governor_agents.core.records import Change
 
     return Change(evolve(run, outbox=tuple(evolve(notice, due=0.0) for notice in run.outbox)))
+
+
+async def test_many_that_may_go_leave_room_for_those_who_wait() -> None:
+    """A worker removes so many at a time; all that only has to go beyond that is left for the next look."""
+    hands = Hands(1)
+    over = Run("t", "r", "a", "x", "p", RunState.FAILED, 0.0, ended=1.0, keep_until=1.0)
+    keys = [("t", f"r{at}") for at in range(REMOVED + 1)]
+    assert [hands.remove(key, over) for key in keys] == [True] * REMOVED + [False]
+    told = evolve(over, outbox=(Notice("n", 1, "decided", "slack", due=1.0),))
+    assert hands.remove(("t", "x"), told) and hands.remove(("t", "x"), evolve(over, state=RunState.READY))
+    assert hands.remove(keys[0], over)  # it is in hand already
+    hands.drop(keys[0])
+    assert hands.remove(keys[-1], over)
+    async with shop(MEMORY, SOON) as made:
+        await asyncio.gather(*(made.ended("cancelled") for _ in range(REMOVED + 10)))
+        assert await made.worked() == REMOVED + 10 and await made.left() == []
 
 
 # -- what is said changes -----------------------------------------------------------------------------------------------
@@ -391,13 +409,13 @@ async def test_the_audit_tells_a_removed_run_from_one_that_vanished(url: str) ->
         assert (found(report), report.removed) == ([("gone", "run", vanished)], 1)
 
 
-async def test_an_export_tells_them_apart_too(url: str) -> None:
+async def test_an_export_tells_them_apart_too() -> None:
     """With the account in it; without the account both are gone."""
     from governor_agents.audit.checkpoints import from_document, to_document
     from governor_agents.audit.log import Published
     from governor_agents.core.calls import freeze
 
-    async with shop(url, SOON, KEYS) as made:
+    async with shop(MEMORY, SOON, KEYS) as made:
         [id] = await pinned(made, "completed")
         made_one = await made.governor.loop.bridge(made.governor.audit.checkpoints.last())
         await made.worked()
@@ -417,9 +435,9 @@ async def test_an_export_tells_them_apart_too(url: str) -> None:
         assert ("gone", "run", id) in found(forged)
 
 
-async def test_an_entry_that_was_written_without_the_key_vouches_for_nothing(url: str) -> None:
+async def test_an_entry_that_was_written_without_the_key_vouches_for_nothing() -> None:
     """Somebody deletes a run and writes the entry that a worker would have written, but for its MAC."""
-    async with shop(url, None, KEYS) as made:
+    async with shop(MEMORY, None, KEYS) as made:
         [id] = await pinned(made, "completed")
         run, record = await made.governor.get(id), await made.stored("load", "run", "default", id)
         for key in (None, Keys.generate().audit):
@@ -431,9 +449,9 @@ async def test_an_entry_that_was_written_without_the_key_vouches_for_nothing(url
         assert ("gone", "run", id) not in found(await verified(made))
 
 
-async def test_an_entry_in_clear_is_refused_by_a_sealed_store(url: str) -> None:
+async def test_an_entry_in_clear_is_refused_by_a_sealed_store() -> None:
     """Who lacks the keys cannot write one at all."""
-    async with shop(url, None, KEYS) as made:
+    async with shop(MEMORY, None, KEYS) as made:
         [id] = await pinned(made, "completed")
         run = await made.governor.get(id)
         raw = made.governor.store._store._store  # type: ignore[attr-defined]  # beneath packing and sealing
@@ -444,9 +462,9 @@ async def test_an_entry_in_clear_is_refused_by_a_sealed_store(url: str) -> None:
         assert any(code == "unreadable" and kind == "audit" for code, kind, _ in found(report))
 
 
-async def test_an_entry_does_not_hide_what_was_cut_off_before(url: str) -> None:
+async def test_an_entry_does_not_hide_what_was_cut_off_before() -> None:
     """It vouches for the run as it stood then: a checkpoint that has more of it, or another, is believed."""
-    async with shop(url, None, KEYS) as made:
+    async with shop(MEMORY, None, KEYS) as made:
         [id] = await pinned(made, "completed")
         run, v = await made.governor.get(id), (await made.stored("load", "run", "default", id)).v
         note = made.governor.audit.removals.note
@@ -460,9 +478,9 @@ async def test_an_entry_does_not_hide_what_was_cut_off_before(url: str) -> None:
         assert found(await verified(made)) == []  # the control
 
 
-async def test_an_account_that_was_taken_away_is_missed(url: str) -> None:
+async def test_an_account_that_was_taken_away_is_missed() -> None:
     """Then the runs that it vouched for are gone, and so is the account itself where a checkpoint has it."""
-    async with shop(url, SOON, KEYS) as made:
+    async with shop(MEMORY, SOON, KEYS) as made:
         [id] = await pinned(made, "completed")
         await made.worked()
         await made.governor.loop.bridge(made.governor.audit.checkpoints.make(full=True))
@@ -473,9 +491,9 @@ async def test_an_account_that_was_taken_away_is_missed(url: str) -> None:
         assert sorted(found(await verified(made))) == [("gone", "audit", day), ("gone", "run", id)]
 
 
-async def test_the_next_checkpoint_pins_the_account(url: str) -> None:
+async def test_the_next_checkpoint_pins_the_account() -> None:
     """Without being asked for everything: the day's record is looked at as the refused requests are."""
-    async with shop(url, SOON, KEYS) as made:
+    async with shop(MEMORY, SOON, KEYS) as made:
         await pinned(made, "completed")
         await made.worked()  # it ends with a checkpoint
         last = await made.governor.loop.bridge(made.governor.audit.checkpoints.last())
