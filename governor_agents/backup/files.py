@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -109,10 +109,17 @@ def whole_file(name: str) -> Iterator[Export]:
 
     Raises `ConfigError`, `StoreTooNew`.
     """
-    try:
-        with tempfile.TemporaryFile() if name == "-" else Path(name).open("rb") as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(name))
             if name == "-":
                 shutil.copyfileobj(sys.stdin.buffer, file)
-            yield Export(cast(BinaryIO, file), "stdin" if name == "-" else name)
-    except OSError as error:
-        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from None
+            export = Export(file, "stdin" if name == "-" else name)
+        except OSError as error:
+            raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from None
+        yield export
+
+
+def _opened(name: str) -> BinaryIO:
+    """The file, or an empty one for stdin. Raises `OSError`."""
+    return cast(BinaryIO, tempfile.TemporaryFile()) if name == "-" else Path(name).open("rb")

@@ -8,6 +8,7 @@ the same epoch does nothing. Stopped half way it goes on with what is left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -82,7 +83,7 @@ async def sweep(runs: Runs, epoch: str, *, by: str, seen: Seen) -> Swept:
 
     Raises `StoreError`, `SnapshotError` when the mark of this epoch cannot be read.
     """
-    mark = await _begin(runs.store, runs.tenant, epoch, by)
+    mark = await _begin(runs, epoch, by)
     swept = Swept()
     if mark.done:
         swept.earlier = mark
@@ -153,16 +154,29 @@ async def _load(store: Store, tenant: str, epoch: str) -> Mark | None:
         raise SnapshotError(f"the record of the quarantine {epoch} cannot be read; name another epoch") from None
 
 
-async def _begin(store: Store, tenant: str, epoch: str, by: str) -> Mark:
+async def _begin(runs: Runs, epoch: str, by: str) -> Mark:
+    store, tenant = runs.store, runs.tenant
     mark = await _load(store, tenant, epoch)
     if mark is None:
-        fresh = Mark(epoch, await store.now(), by)
+        # The clock that the copy was written by may have been ahead of this store's.
+        fresh = Mark(epoch, max(await store.now(), await _newest(runs)), by)
         await sent(partial(store.insert, _record(tenant, fresh), op=secrets.token_hex(8)))
         crash_point("quarantine.begun")
         mark = await _load(store, tenant, epoch)
     if mark is None:
         raise StoreUnavailable(f"the record of the quarantine {epoch} is gone again; try again")
     return mark
+
+
+async def _newest(runs: Runs) -> float:
+    """When the newest run of the copy was made, by whatever clock that was."""
+    newest, after = 0.0, ""
+    while page := await runs.store.list("run", runs.tenant, limit=PAGE, after=after):
+        after = page[-1].id
+        for record in page:
+            with contextlib.suppress(SnapshotError, StoreTooNew):
+                newest = max(newest, decode_run(record.body).created)
+    return newest
 
 
 async def _finish(store: Store, tenant: str, mark: Mark) -> None:

@@ -58,9 +58,11 @@ def quarantine(
 
 def _sweep_all(place: Place, todo: list[str], scope: str, epoch: str) -> dict[str, Swept]:
     """Quarantine these tenants while the scope is halted; it stays so when runs of them could not be read."""
-    if not todo:
+    first = Place(place.named, todo[0] if todo else place.tenant)
+    if not todo:  # all of it was done; but perhaps it was killed before the halt was lifted
+        if _stands(first, scope, epoch):
+            _lift(first, scope, epoch)
         return {}
-    first = Place(place.named, todo[0])
     ours = _halt(first, scope, epoch)
     with counting() as stage:
         swept = {
@@ -99,6 +101,12 @@ def _halt(place: Place, scope: str, epoch: str) -> bool:
         return made.reason == _reason(epoch)
 
     return place.run(work)
+
+
+def _stands(place: Place, scope: str, epoch: str) -> bool:
+    """True when the halt of this quarantine stands."""
+    found = place.run(lambda governor: governor.halts())
+    return any((halt.scope, halt.reason) == (scope, _reason(epoch)) for halt in found)
 
 
 def _lift(place: Place, scope: str, epoch: str) -> None:

@@ -352,6 +352,18 @@ def test_a_quarantine_that_is_killed_stays_halted_and_goes_on(
     assert len(shop("inbox", "list", "--json", "--store", url).json) == 20
 
 
+def test_a_quarantine_that_is_killed_at_its_end_lifts_its_halt(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it was done but that: said again, it does only that."""
+    asked("sqlite:///a.db", 1)
+    monkeypatch.setenv("GOVERNOR_CRASH", "halt.lifted:before")
+    words = ("store", "quarantine", "--epoch", "e1", "--store", "sqlite:///a.db")
+    assert shop.process(*words).code == -signal.SIGKILL
+    monkeypatch.delenv("GOVERNOR_CRASH")
+    assert len(shop("halt", "--json", "--store", "sqlite:///a.db").json) == 1
+    assert "already" in shop(*words).out
+    assert shop("halt", "--json", "--store", "sqlite:///a.db").json == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quarantine_of_one_tenant_leaves_the_others(shop: Shop, new: Callable[[str], str], name: str) -> None:
     """And one of all of them takes all; what began after it is none of the old copy, under the same epoch."""
