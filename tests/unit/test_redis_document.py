@@ -12,9 +12,10 @@ import pytest
 
 from governor_agents import Governor
 from governor_agents.core.ports import Blob, Record, StoredEvent
+from governor_agents.errors import StoreUnavailable
 from governor_agents.stores.redis import RedisStore, keys, place
 from governor_agents.stores.redis.safety import OLDEST
-from tests.servers import RedisServer
+from tests.servers import RedisCluster, RedisServer
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
@@ -141,6 +142,24 @@ async def test_permissions_are_enough(server: RedisServer) -> None:
     await permitted(server, f"ACL SETUSER governor reset {rules.partition('governor ')[2]}")
     without = rules.replace("+eval +evalsha", "+watch +unwatch +multi +exec")
     await permitted(server, f"ACL SETUSER governor reset {without.partition('governor ')[2]}")
+
+
+async def test_permissions_for_more_are_enough(tmp_path: Path) -> None:
+    """Those that the document adds for a cluster and for ``min_replicas``; without them they lack."""
+    rules = block("ACL SETUSER").split()[3:]
+    cluster_more = ["+cluster|slots", "+asking", "+config|get"]
+    assert all(f"`{word}`" in DOCUMENT for word in ("+role", "+wait", "+cluster|slots +asking", "+config|get"))
+    with RedisCluster(tmp_path) as cluster:
+        for node in cluster.nodes:
+            with contextlib.closing(node.client()) as client:
+                client.execute_command("ACL", "SETUSER", "governor", "reset", *rules, *cluster_more, "+wait")
+                client.execute_command("ACL", "SETUSER", "less", "reset", *rules, "-wait")
+        hosts = cluster.url.partition("://")[2]
+        await use(f"redis+cluster://governor:PASSWORD@{hosts}?appendfsync=always")
+        with pytest.raises(StoreUnavailable, match="lacks a permission"):
+            await use(f"redis+cluster://less:PASSWORD@{hosts}")
+        with pytest.raises(StoreUnavailable, match="replicas have the write"):
+            await use(f"redis+cluster://governor:PASSWORD@{hosts}?min_replicas=1&timeout=1")
 
 
 @pytest.mark.parametrize("scripting", ["auto", "no"])

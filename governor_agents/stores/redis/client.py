@@ -176,6 +176,14 @@ class Client:
         whens: Sequence[float | None] = dues or [None] * len(names)
         return [listed(kind, *name, values, due) for name, values, due in zip(names, found, whens, strict=True)]
 
+    async def matching(self, kind: str, tenant: str, ids: Sequence[str], where: Mapping[str, str]) -> list[str]:
+        """Those of these ids whose records have these index fields; no body is read."""
+        keys, wanted = self.keys, [text(value) for value in where.values()]
+        found = await self.read(
+            [(keys.partition(kind, tenant, id), ("HMGET", keys.record(kind, tenant, id), *where)) for id in ids]
+        )
+        return [id for id, values in zip(ids, found, strict=True) if values == wanted]
+
     async def page(
         self,
         key_of: Callable[[int], bytes],

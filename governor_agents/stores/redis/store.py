@@ -31,7 +31,7 @@ from governor_agents.stores.redis.rows import READ, record_of
 from governor_agents.stores.redis.writes import Addition, Removal, Write
 
 _MANY: Final = 64
-"""How many records are looked through at once where not each of them will be taken."""
+"""How many records are looked at at once where not each of them will be taken."""
 
 
 class RedisStore:
@@ -201,8 +201,16 @@ class RedisStore:
             key_of, mine = partial(client.keys.by, kind=kind, field=name), mine + text(wanted[name]) + END
 
         async def take(members: Sequence[bytes]) -> Any:
-            found = await client.rows(kind, [(tenant, member[len(mine) :].decode()) for member in members])
-            return [each for each in found if each is not None and (not each.v or wanted.items() <= each.index.items())]
+            ids = [member[len(mine) :].decode() for member in members]
+            if len(wanted) > 1:
+                ids = await client.matching(kind, tenant, ids, wanted)
+            found: Any = []
+            for at in range(0, len(ids), limit):
+                rows = await client.rows(kind, [(tenant, id) for id in ids[at : at + limit]])
+                found += [each for each in rows if each is not None and (not each.v or _holds(each, wanted))]
+                if len(found) >= limit:
+                    break
+            return found
 
         many = _MANY if len(wanted) > 1 else 1
         return await client.page(key_of, b"(" + mine + after.encode(), b"(" + mine + LAST, limit, take, many)
@@ -227,3 +235,7 @@ class RedisStore:
                 f"{self._place.shown} was opened on another event loop; open a store on the one that uses it"
             )
         return client
+
+
+def _holds(record: Record, wanted: Mapping[str, str]) -> bool:
+    return wanted.items() <= record.index.items()

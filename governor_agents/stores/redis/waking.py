@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from governor_agents.errors import StoreError
 from governor_agents.stores.redis.failure import KNOWN
 from governor_agents.stores.redis.wire import Connect
 
@@ -70,8 +69,8 @@ class Waking:
             try:
                 connection = (await self._connect())()
                 await self._hear(connection)
-            except (*KNOWN, StoreError):
-                self._written.set()  # something may have been written that nobody told of
+            except Exception:  # whatever it is, whoever reads or writes will be told of it
+                self._written.set()  # and something may have been written meanwhile
             finally:
                 if connection is not None:
                     with contextlib.suppress(*KNOWN):
