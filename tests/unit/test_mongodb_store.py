@@ -109,6 +109,18 @@ async def test_body_is_read_whole_while_it_is_replaced(store: MongoDBStore) -> N
     assert (await asyncio.gather(reader(), writer()))[0] > 0
 
 
+async def test_replaced_bodies_go_with_the_next_move(store: MongoDBStore, place: Somewhere) -> None:
+    """A large body that a small one replaced, or whose writer died before it removed it, is listed until it is gone."""
+    await put(store, record(body=b"0" * 2 * MEGABYTE))
+    await store.swap(record(v=1, body=b"small"), op="a")
+    await store.swap(record(v=2, body=b"2" * 2 * MEGABYTE), op="b")
+    document = place["record"].find_one()
+    assert len(document["dropped"]) == 1 and place.count("chunk", put=document["dropped"][0]) == 3
+    await inside(store).writing.tidying.tidy("run/t/r")
+    assert place["chunk"].distinct("put") == [document["large"]["put"]] and not place["record"].find_one()["dropped"]
+    assert await store.load("run", "t", "r") == record(v=3, body=b"2" * 2 * MEGABYTE)
+
+
 async def written(store: MongoDBStore, versions: int) -> None:
     """A record with an event and a blob at each version."""
     await store.insert(record(), op="1", events=[event(1)], blobs=[blob(b"1")])

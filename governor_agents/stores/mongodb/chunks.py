@@ -4,10 +4,10 @@ Not GridFS, for four reasons: it keeps a second document per file that would hav
 its files are found by a name or id of their own, ours by record and digest; it knows no owner, so deleting a record
 could not find them; and its buckets know nothing of "before the record".
 
-A chunk of ``ga_chunk``: ``{_id: PUT/N, life, name, put, n, of, data, record, ahead}``. A **put** is one attempt of one
-write. While ``ahead`` stands in a chunk, it counts only when the record's document names its put; `confirm` takes it
-away once the record is written, and what nobody confirmed is swept (`tidying.sweep`). The events of a large write go
-ahead in the same way, into ``ga_event``.
+A chunk of ``ga_chunk``: ``{_id: PUT/NUMBER, life, name, put, n, of, data, record, ahead}``: the ``n``-th of the ``of``
+that hold one piece. A **put** is one attempt of one write. While ``ahead`` stands in a chunk, it counts only when the
+record's document names its put; `confirm` takes it away once the record is written, and what nobody confirmed is swept
+(`tidying.sweep`). The events of a large write go ahead in the same way, into ``ga_event``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, Final
@@ -37,6 +37,8 @@ SLOWEST: Final = 3600.0
 """Seconds that chunks may go ahead of their record: far less than what makes them leftovers (`tidying.STALE`)."""
 
 DUPLICATE: Final = 11000
+_FIRST: Final[Document] = {"n": 0, "ahead": {"$exists": False}}
+"""The condition for the first chunk of what a put holds for good."""
 
 
 def put_at(now: float) -> ObjectId:
@@ -46,21 +48,21 @@ def put_at(now: float) -> ObjectId:
 
 def rows_of(pieces: Sequence[Piece], put: ObjectId, life: ObjectId, record: str) -> Iterator[Document]:
     """The chunks of pieces."""
-    n = 0
+    number = 0
     for piece in pieces:
         of = max(1, -(-len(piece.data) // CHUNK))
         for at in range(of):
             yield {
-                "_id": f"{put}/{n}",
+                "_id": f"{put}/{number}",
                 "life": life,
                 "name": piece.name,
                 "put": put,
-                "n": n,
+                "n": at,
                 "of": of,
                 "data": piece.data[at * CHUNK : (at + 1) * CHUNK],
                 "record": record,
             }
-            n += 1
+            number += 1
 
 
 async def insert_rows(collection: Any, rows: Sequence[Document]) -> None:
@@ -152,10 +154,18 @@ class Chunks:
         """The digests of the blobs that each of these lives has in chunks for good."""
         found: dict[ObjectId, set[str]] = {life: set() for life in lives}
         first, behind = blob_name(""), blob_name("")[:-1] + "!"
-        wanted = {"life": {"$in": list(lives)}, "name": {"$gte": first, "$lt": behind}, "ahead": {"$exists": False}}
+        wanted = {"life": {"$in": list(lives)}, "name": {"$gte": first, "$lt": behind}, **_FIRST}
         for row in await self.chunks.find(wanted, {"life": 1, "name": 1}).to_list(None):
             found[row["life"]].add(row["name"].removeprefix(first))
         return found
+
+    async def known(self, life: ObjectId, digests: Iterable[str]) -> frozenset[str]:
+        """Those of these digests that this life has in chunks for good."""
+        names = {blob_name(digest): digest for digest in digests}
+        if not names:
+            return frozenset()
+        wanted = {"life": life, "name": {"$in": list(names)}, **_FIRST}
+        return frozenset(names[row["name"]] for row in await self.chunks.find(wanted, {"name": 1}).to_list(None))
 
     async def _pieces(self, where: Document) -> dict[ObjectId, bytes]:
         """Whole pieces by their put."""

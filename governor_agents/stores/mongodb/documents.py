@@ -6,7 +6,7 @@ A document of ``ga_record``::
     kind, tenant, id, v, due, index: {state, agent, …}             events  its newest events: {seq, body}
     life     one per insert: events and chunks belong to it        fresh   its newest blobs: {digest, put, data}
     body     bytes; or count (a counter); or large: {put, size}    moved   the events in ga_event: {from, to, put}
-    gone     since when it is being deleted
+    gone     since when it is being deleted                        dropped puts of bodies that were replaced
 
 What is small rides in the document and is written by the compare-and-set itself; `tidying` moves it out before it
 becomes much. What is large is written before, under a `put`, and the document names the put (`chunks`).
@@ -233,6 +233,8 @@ def swap_update(record: Record, op: str, parts: Parts, not_after: float | None) 
         new["due"] = float(record.due)
     new["ops"] = {"$slice": [_longer("ops", [mark(op)]), -OPS_KEPT]}
     new |= {name: _longer(name, getattr(parts, name)) for name in ("events", "fresh", "moved")}
+    replaced = {"$cond": [{"$eq": [{"$type": "$large"}, "object"]}, ["$large.put"], []]}
+    new["dropped"] = {"$concatArrays": [{"$ifNull": ["$dropped", []]}, replaced]}
     intime = {"$lte": [NOW, not_after]}
     return [{"$replaceWith": new if not_after is None else {"$cond": [intime, new, "$$ROOT"]}}]
 

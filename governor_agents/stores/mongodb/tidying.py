@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from bson import ObjectId
@@ -40,9 +40,10 @@ class Tidying:
         events = [each for each in document["events"] if "seq" in each]
         await insert_rows(self.to.event, [_event_row(each, life, key) for each in events])
         await self._settle_blobs(document, key)
-        await self._drop_bodies(document)
+        if dropped := document.get("dropped"):
+            await self.to.chunk.delete_many({"life": life, "name": BODY, "put": {"$in": dropped}})
         still = {"_id": key, "life": life, "moved": moved, **HERE, **_first(events, document["fresh"])}
-        done = await self.to.record.update_one(still, _moved_out(events, document["fresh"], moved))
+        done = await self.to.record.update_one(still, _moved_out(document, events))
         if done.matched_count:
             return
         if await self.to.stands({"_id": key, "life": life, **HERE}, {"_id": 1}) is None:
@@ -50,24 +51,16 @@ class Tidying:
 
     async def _settle_blobs(self, document: Mapping[str, Any], key: str) -> None:
         life, fresh = document["life"], document["fresh"]
-        known = (await self.chunks.digests([life]))[life] if fresh else set()
-        riding = {each["digest"]: each for each in fresh if "data" in each and each["digest"] not in known}
-        await insert_rows(self.to.chunk, [_chunk_row(each, life, key) for each in riding.values()])
+        riding = {each["digest"]: each for each in fresh if "data" in each}
+        known = await self.chunks.known(life, riding)
+        new = [_chunk_row(each, life, key) for digest, each in riding.items() if digest not in known]
+        await insert_rows(self.to.chunk, new)
         puts = [each["put"] for each in fresh if "data" not in each]
         puts += [span["put"] for span in document["moved"] if "put" in span]
         if puts:
             for collection in (self.to.chunk, self.to.event):
                 where = {"life": life, "put": {"$in": puts}, "ahead": {"$exists": True}}
                 await collection.update_many(where, {"$unset": {"ahead": ""}})
-
-    async def _drop_bodies(self, document: Mapping[str, Any]) -> None:
-        """Bodies that were replaced, by a process that died before it removed them.
-
-        Whoever may still win looked at the document as it is, so its put is younger than the one in it.
-        """
-        if (large := document.get("large")) is not None:
-            older = ObjectId.from_datetime(large["put"].generation_time - timedelta(minutes=1))
-            await self.to.chunk.delete_many({"life": document["life"], "name": BODY, "put": {"$lt": older}})
 
     async def finish(self, key: str, life: ObjectId) -> None:
         """Remove all that belongs to a document that is being deleted, then the document."""
@@ -106,7 +99,7 @@ class Tidying:
         return len(found)
 
 
-_RIDING: Final[Document] = dict.fromkeys(("life", "events", "fresh", "moved", "large"), 1)
+_RIDING: Final[Document] = dict.fromkeys(("life", "events", "fresh", "moved", "dropped", "large"), 1)
 
 
 def _puts(document: Mapping[str, Any]) -> set[ObjectId]:
@@ -134,14 +127,15 @@ def _first(events: list[Document], fresh: list[Document]) -> Document:
     return condition
 
 
-def _moved_out(events: list[Document], fresh: list[Document], moved: list[Document]) -> Document:
+def _moved_out(document: Mapping[str, Any], events: list[Document]) -> Document:
     """The update that takes moved entries out of a document."""
-    seqs = [each["seq"] for each in events]
+    seqs, moved = [each["seq"] for each in events], document["moved"]
     stood = [span for span in moved if "put" not in span]
     return {
         "$set": {"moved": [*merged([*stood, *spans(seqs)]), *(span for span in moved if "put" in span)]},
         "$pull": {
             "events": {"seq": {"$in": seqs}},
-            "fresh": {"put": {"$in": [each["put"] for each in fresh]}},
+            "fresh": {"put": {"$in": [each["put"] for each in document["fresh"]]}},
+            "dropped": {"$in": document.get("dropped", [])},
         },
     }

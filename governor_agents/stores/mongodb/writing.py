@@ -80,7 +80,7 @@ class Writing:
             stands = await self.to.stands({"_id": where["_id"], **HERE}, _STANDS)
             if stands is None or stands.get("v") != record.v or documents.mark(op) in documents.ops(stands):
                 return Swapped(won=False) if stands is None else await self._lost(stands, op)
-            life, known, old = documents.life(stands), await self._known(stands), stands.get("large")
+            life, known, old = documents.life(stands), await self._known(stands, blobs), stands.get("large")
             where["life"] = life
         if not_after is not None and await self.clock.read() > not_after:
             return await self._not_swapped(record, op, events, not_after)  # the server's clock may be behind the floor
@@ -92,10 +92,10 @@ class Writing:
         await self._won(where["_id"], parts, life, record.v + 1, old)
         return Swapped(won=True, v=record.v + 1)
 
-    async def _known(self, stands: Document) -> frozenset[str]:
+    async def _known(self, stands: Document, blobs: Blobs) -> frozenset[str]:
         """Digests of blobs that need not be written again."""
-        settled = await self.chunks.digests([documents.life(stands)])
-        return frozenset(settled[documents.life(stands)]) | {each["digest"] for each in stands.get("fresh", ())}
+        settled = await self.chunks.known(documents.life(stands), [blob.id for blob in blobs])
+        return settled | {each["digest"] for each in stands.get("fresh", ())}
 
     async def _go_ahead(
         self, record: Record, events: Events, blobs: Blobs, life: ObjectId, known: frozenset[str]
@@ -192,7 +192,9 @@ class Writing:
 
 
 _STANDS: Final = {"events": 0, "fresh.data": 0, "moved": 0}
-_EMPTIED: Final = dict.fromkeys(("body", "large", "count", "due", "index", "ops", "events", "fresh", "moved"), "")
+_EMPTIED: Final = dict.fromkeys(
+    ("body", "large", "count", "due", "index", "ops", "events", "fresh", "moved", "dropped"), ""
+)
 
 
 def _count_of(key: str, stands: Document) -> int:
