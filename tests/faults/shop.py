@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from governor_agents import Decision, Governor, PolicySet, Run, Worker
-from governor_agents.errors import StoreError
+from governor_agents.errors import StoreError, StoreUnavailable
 
+T = TypeVar("T")
 ANN = "local:ann"
-LOOKS = 3
+LOOKS = 2
 """How often the worker must have met the trouble before it counts as having gone on through it."""
 
 
@@ -35,13 +36,22 @@ class Shop:
         self.pay = pay
 
     async def approved(self, amount: int) -> str:
-        """A run that a worker may take."""
-        pending = await self.pay.ask(amount)
-        await self.governor.decide(pending.approval, Decision.approve(), by=ANN)
+        """A run that a worker may take, from a store that may be away for a moment."""
+        pending = await patiently(lambda: self.pay.ask(amount))
+        await patiently(lambda: self.governor.decide(pending.approval, Decision.approve(), by=ANN))
         return pending.run
 
     async def end(self, run: str) -> Run:
-        return await self.governor.wait(run, timeout=90, until=lambda run: run.state.ended)
+        return await patiently(lambda: self.governor.wait(run, timeout=90, until=lambda run: run.state.ended))
+
+
+async def patiently(step: Callable[[], Awaitable[T]]) -> T:
+    """Ask again until the store answers."""
+    while True:
+        try:
+            return await step()
+        except StoreUnavailable:
+            await asyncio.sleep(0.05)
 
 
 class Watched(Worker):

@@ -363,19 +363,10 @@ async def test_a_server_that_is_killed_under_its_worker(
                 await asyncio.to_thread(server.kill)
                 await worker.trouble(met + 2)
                 await asyncio.to_thread(server.start)
-                assert (await shop.end(await approved(other, 10 + turn))).status == "completed"
+                assert (await shop.end(await other.approved(10 + turn))).status == "completed"
     assert shop.ran == [0, 10, 1, 11] and other.ran == []
     lines = [line for line in said(caplog, logging.WARNING) if line.startswith("the store ")]
     assert len(lines) == 4 and ["answers again" in line for line in lines] == [False, True] * 2
-
-
-async def approved(shop: Shop, amount: int) -> str:
-    """A run that a worker may take, from a server that has just come back."""
-    while True:
-        try:
-            return await shop.approved(amount)
-        except StoreUnavailable:
-            await asyncio.sleep(0.1)
 
 
 async def test_a_worker_that_is_to_end_when_nothing_is_due_says_what_is_wrong() -> None:
