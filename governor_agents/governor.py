@@ -103,6 +103,7 @@ class Governor:
         self.tenant = tenant
         self.env = env
         kept: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
+        kept = kept.beneath if isinstance(kept, PackedStore) else kept  # of another governor: its keys lie beneath
         self.keys: Keys | None = kept.keys if isinstance(kept, SealedStore) else chosen(keys)
         if self.keys is not None and not isinstance(kept, SealedStore):
             kept = SealedStore(kept, self.keys, tenant=tenant)

@@ -106,34 +106,34 @@ class PackedStore:
     def __init__(self, store: Store) -> None:
         self.url: str = store.url
         self.shared: bool = store.shared
-        self._store = store
+        self.beneath: Store = store
 
     async def open(self) -> None:
         """Open the store."""
-        await self._store.open()
+        await self.beneath.open()
 
     async def close(self) -> None:
         """Close the store."""
-        await self._store.close()
+        await self.beneath.close()
 
     async def check(self) -> list[str]:
         """What the store says of its settings."""
-        return await self._store.check()
+        return await self.beneath.check()
 
     async def now(self) -> float:
         """The store's clock."""
-        return await self._store.now()
+        return await self.beneath.now()
 
     async def insert(
         self, record: Record, *, op: str, events: Sequence[StoredEvent] = (), blobs: Sequence[Blob] = ()
     ) -> Swapped:
         """Write a record that must not exist yet."""
         check_write(record, op, events, blobs)
-        return _answer(await self._store.insert(_packed(record), op=op, events=events, blobs=_blobs(blobs)))
+        return _answer(await self.beneath.insert(_packed(record), op=op, events=events, blobs=_blobs(blobs)))
 
     async def load(self, kind: str, tenant: str, id: str) -> Record | None:
         """The record, or None. Raises `SnapshotError` for a body that cannot be unpacked, `StoreTooNew`."""
-        found = await self._store.load(kind, tenant, id)
+        found = await self.beneath.load(kind, tenant, id)
         return None if found is None else replace(found, body=_unpacked(found.body, f"{kind} {id}"))
 
     async def swap(
@@ -147,44 +147,46 @@ class PackedStore:
     ) -> Swapped:
         """Replace the record whose version is ``record.v``."""
         check_write(record, op, events, blobs)
-        answer = await self._store.swap(_packed(record), op=op, events=events, blobs=_blobs(blobs), not_after=not_after)
+        answer = await self.beneath.swap(
+            _packed(record), op=op, events=events, blobs=_blobs(blobs), not_after=not_after
+        )
         return _answer(answer)
 
     async def delete(self, kind: str, tenant: str, id: str, v: int) -> bool:
         """Remove the record at this version, with its events and blobs."""
-        return await self._store.delete(kind, tenant, id, v)
+        return await self.beneath.delete(kind, tenant, id, v)
 
     async def due(
         self, kind: str, tenant: str, *, limit: int = 100, after: tuple[float, str] | None = None
     ) -> list[Record]:
         """What has come due, by (due, id)."""
-        return [_given(each) for each in await self._store.due(kind, tenant, limit=limit, after=after)]
+        return [_given(each) for each in await self.beneath.due(kind, tenant, limit=limit, after=after)]
 
     async def scan(self, kind: str, *, limit: int = 100, after: tuple[str, str] | None = None) -> list[Held]:
         """Every record of a kind, of all tenants, by (tenant, id)."""
-        page = await self._store.scan(kind, limit=limit, after=after)
+        page = await self.beneath.scan(kind, limit=limit, after=after)
         return [replace(each, record=_given(each.record)) for each in page]
 
     async def blob(self, kind: str, tenant: str, id: str, digest: str) -> bytes | None:
         """The content that this record owns under this digest. Raises `SnapshotError`, `StoreTooNew`."""
-        data = await self._store.blob(kind, tenant, id, digest)
+        data = await self.beneath.blob(kind, tenant, id, digest)
         return None if data is None else _unpacked(data, f"{kind} {id}: content {digest[:12]}")
 
     async def events(self, kind: str, tenant: str, id: str, *, after: int = 0, limit: int = 1000) -> Events:
         """The record's events with seq > after, in order."""
-        return await self._store.events(kind, tenant, id, after=after, limit=limit)
+        return await self.beneath.events(kind, tenant, id, after=after, limit=limit)
 
     async def wait(self, timeout: float) -> bool:
         """True after a write since the last ``wait``, False after ``timeout`` seconds."""
-        return await self._store.wait(timeout)
+        return await self.beneath.wait(timeout)
 
     async def add_below(self, tenant: str, id: str, amount: int, limit: int, *, op: str) -> int | None:
         """Add to a counter."""
-        return await self._store.add_below(tenant, id, amount, limit, op=op)
+        return await self.beneath.add_below(tenant, id, amount, limit, op=op)
 
     # Last, because from here on `list` means this method wherever the class is read.
     async def list(
         self, kind: str, tenant: str, where: Mapping[str, str] | None = None, *, limit: int = 100, after: str = ""
     ) -> Records:
         """Records whose index fields equal ``where``, by id."""
-        return [_given(each) for each in await self._store.list(kind, tenant, where, limit=limit, after=after)]
+        return [_given(each) for each in await self.beneath.list(kind, tenant, where, limit=limit, after=after)]

@@ -222,6 +222,23 @@ async def test_a_sweep_finds_what_was_ended_before_anything_was_said(url: str) -
         assert await made.left() == [] and [each["removed"] for each in await made.entries()] == [first]
 
 
+async def test_a_worker_that_stays_sweeps_beside_its_work_and_removes_what_ends(url: str) -> None:
+    """What had ended before it came, and what ends while it is there."""
+    async with shop(url) as made:
+        before = await made.ended("cancelled")
+    async with shop(url, SOON) as made:
+        stop = asyncio.Event()
+        working = asyncio.create_task(Worker(made.governor).run(stop=stop))
+        after = (await made.pay.ask(1)).run
+        await made.governor.cancel(after, by=ANN)
+        for id in (before, after):
+            with pytest.raises(NotFound):  # by which the wait ends
+                await made.governor.wait(id, timeout=100.0, until=lambda run: False)
+        stop.set()
+        await working
+        assert sorted(each["removed"] for each in await made.entries()) == sorted([before, after])
+
+
 async def test_the_word_of_the_worker_counts_when_it_is_longer_or_gone(url: str) -> None:
     """A run that was to go soon stays when it is said so before it went."""
     async with shop(url, SOON) as made:
@@ -454,7 +471,7 @@ async def test_an_entry_in_clear_is_refused_by_a_sealed_store() -> None:
     async with shop(MEMORY, None, KEYS) as made:
         [id] = await pinned(made, "completed")
         run = await made.governor.get(id)
-        raw = made.governor.store._store._store  # type: ignore[attr-defined]  # beneath packing and sealing
+        raw = made.governor.store.beneath._store  # type: ignore[attr-defined]  # beneath packing and sealing
         await made.governor.loop.bridge(Removals(raw, "default", KEYS.audit).note(run, 1))
         await by_hand(made, "run", id)
         report = await verified(made)

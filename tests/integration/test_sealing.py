@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 def beneath(governor: Governor) -> Store:
     """What a governor packs into."""
     assert isinstance(governor.store, PackedStore)
-    return governor.store._store
+    return governor.store.beneath
 
 
 def test_keys_come_from_the_argument_the_environment_or_the_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,8 @@ def test_keys_come_from_the_argument_the_environment_or_the_store(path: Path, mo
     assert Governor(store=MemoryStore(), keys=keys).keys is keys
     store = SealedStore(MemoryStore(), keys)
     assert beneath(Governor(store=store)) is store and Governor(store=store).keys is keys
+    shared = Governor(store=Governor(store=store).store)
+    assert beneath(shared) is store and shared.keys is keys
     monkeypatch.setenv("GOVERNOR_KEYS", str(path))
     for governor in (Governor(store="memory://"), Governor(store=MemoryStore()), Governor([], keys=str(path))):
         assert governor.keys is not None and governor.keys.sealing == keys.sealing
