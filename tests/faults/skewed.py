@@ -1,6 +1,6 @@
 """A worker on a machine whose clock is wrong: ``python -m tests.faults.skewed URL LEDGER SECONDS``.
 
-The skew is given to the store as its clock, so it holds for this process only.
+The skew is given to the store as its clock, where it takes one; else to the whole process, as ``time.time``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from pathlib import Path
 from governor_agents import Governor, Worker
 from governor_agents.stores import open_store
 from tests.faults.app import governed
+from tests.stores import clocked
 from tests.storm.ledger import Ledger
+
+HALF_AN_HOUR = 1800.0
 
 
 def skewed(url: str, ledger: Ledger, seconds: float) -> Governor:
-    """A governor with one function, under a clock that is ahead by so many seconds."""
-    store = open_store(url, clock=lambda: time.time() + seconds)
-    governor = governed(store, secret=b"the same everywhere")
+    """A governor with one function, under a clock that is ahead by so many seconds; a server's time is nobody's to skew.
 
-    @governor.govern(name="act")
+    There the function's deadline is nearer than the clocks are apart.
+    """
+    options = {"clock": lambda: time.time() + seconds} if clocked(url) else {}
+    governor = governed(open_store(url, **options), secret=b"the same everywhere")
+    terms = {} if clocked(url) else {"deadline": HALF_AN_HOUR, "run_within": HALF_AN_HOUR}
+
+    @governor.govern(name="act", **terms)
     async def act(n: int) -> str:
         ledger.write(n=n, pid=os.getpid(), at=await governor.loop.bridge(governor.runs.now()))
         return "done"
@@ -32,6 +39,9 @@ def skewed(url: str, ledger: Ledger, seconds: float) -> Governor:
 
 async def main(url: str, ledger: str, seconds: str) -> None:
     """Work until killed."""
+    if not clocked(url):
+        right = time.time
+        time.time = lambda: right() + float(seconds)
     governor = skewed(url, Ledger(Path(ledger)), float(seconds))
     await governor.open()
     print("ready", flush=True)

@@ -1,6 +1,7 @@
 """Clocks that are an hour apart, and clocks that jump by an hour: nothing runs twice, nothing runs after it expired.
 
-Clocks are injected through the ``clock`` option of the stores of one machine; a server's store has the server's time.
+Clocks are injected through the ``clock`` option of the stores of one machine, or into whole processes: a server's store has
+the server's time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from governor_agents.errors import DeadlinePassed, DecisionRefused
 from governor_agents.stores import open_store, sqlite_thread
 from governor_agents.testing import MovableClock
 from tests.faults.app import ALICE, BOB, change, governed
-from tests.faults.skewed import skewed
+from tests.faults.skewed import HALF_AN_HOUR, skewed
+from tests.stores import STORES, move
 from tests.storm.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,38 @@ async def test_processes_an_hour_apart_run_each_call_once(tmp_path: Path) -> Non
             assert state in (CallState.SUCCEEDED, CallState.REJECTED, CallState.UNKNOWN), (
                 "none expired by a wrong clock"
             )
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [name for name in STORES if name != "sqlite"])
+async def test_on_a_server_no_clock_but_its_own_counts(name: str, tmp_path: Path) -> None:
+    """Workers an hour behind, right, and an hour ahead, deadlines of half an hour: none is over before the server says so.
+
+    Then it says so, and nothing runs any more, whatever a worker's own clock says. (What an hour on the clock that counts
+    does, `test_step_while_people_are_asked` shows.)
+    """
+    url, ledger = STORES[name](tmp_path), Ledger(tmp_path / "ledger")
+    async with skewed(url, ledger, 0.0) as right:
+        ask = right.functions._known["act"].ask
+        with contextlib.ExitStack() as stack:
+            for process in [stack.enter_context(worker(url, ledger, seconds)) for seconds in (-HOUR, 0.0, HOUR)]:
+                await asyncio.to_thread(ready, process)
+            began = await right.loop.bridge(right.runs.now())
+            asked = [await ask(n) for n in range(CALLS)]
+            for each in asked:
+                await right.decide(each.approval, Decision.approve("yes"), by=ALICE)
+            for each in asked:
+                await settled(right, each.run)
+            ended = await right.loop.bridge(right.runs.now())
+            late = await ask(CALLS)
+            await move(url, ended + HALF_AN_HOUR + 60.0)
+            with pytest.raises(DeadlinePassed):
+                await right.decide(late.approval, Decision.approve("yes"), by=ALICE)
+            await settled(right, late.run)
+        states = [(await right.get(each.run)).calls[-1].state for each in (*asked, late)]
+    assert states == [CallState.SUCCEEDED] * CALLS + [CallState.EXPIRED]
+    assert Counter(line["n"] for line in ledger.lines()) == dict.fromkeys(range(CALLS), 1)
+    assert all(began <= line["at"] <= ended for line in ledger.lines())
 
 
 async def decide(governor: Governor, approval: str, at: int) -> None:

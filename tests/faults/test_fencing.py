@@ -27,11 +27,9 @@ from governor_agents.core.calls import Retry, Tool
 from governor_agents.core.ports import Segment
 from governor_agents.core.records import Call, CallState, Run, RunState
 from governor_agents.errors import Fenced, GovernorError
-from governor_agents.stores import open_store
-from governor_agents.testing import MovableClock
 from tests.faults.app import ALICE, call, change, governed, run_tool
 from tests.faults.stalling import stalling
-from tests.stores import STORES
+from tests.stores import KNOWN, STORES, Time
 from tests.storm.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +122,7 @@ async def test_stopped_process_overwrites_nothing(name: str, tmp_path: Path) -> 
 class Pair:
     """Two workers on one store and one clock; the first one stalls wherever the test wants."""
 
-    clock: MovableClock
+    clock: Time
     stale: Governor
     fresh: Governor
     stalls: asyncio.Event = field(default_factory=asyncio.Event)
@@ -148,13 +146,13 @@ Body = Callable[[Pair, str, Any, Sequence[Call]], Coroutine[Any, Any, Segment]]
 @asynccontextmanager
 async def pair(url: str, body: Body) -> AsyncIterator[Pair]:
     """Two workers with this agent; each is told which one it is."""
-    clock = MovableClock()
+    clock = Time(url)
 
     def made(who: str) -> Governor:
         async def agent(begun: Any, calls: Sequence[Call]) -> Segment:
             return await body(both, who, begun, calls)
 
-        return governed(open_store(url, clock=clock), agent)
+        return governed(clock.store(), agent)
 
     both = Pair(clock, made("stale"), made("fresh"))
     try:
@@ -218,11 +216,12 @@ STALLING: dict[str, tuple[Body, list[str], list[str]]] = {
 """Where the worker stalls: its agent, who acts, and what the audit trail says of it once it wakes up."""
 
 
+@pytest.mark.parametrize("name", STORES)
 @pytest.mark.parametrize("where", STALLING)
-async def test_worker_without_heartbeat_overwrites_nothing(where: str, tmp_path: Path) -> None:
+async def test_worker_without_heartbeat_overwrites_nothing(where: str, name: str, tmp_path: Path) -> None:
     """Result, pause, end, giving back, a new tool: all refused once another worker has taken the run."""
     body, effects, traces = STALLING[where]
-    async with pair(STORES["sqlite"](tmp_path), body) as both:
+    async with pair(STORES[name](tmp_path), body) as both:
         run = await both.stale.submit("a", "go")
         first = asyncio.create_task(both.stale.resume(run.id))
         await both.past_the_lease()
@@ -240,7 +239,7 @@ async def test_worker_without_heartbeat_overwrites_nothing(where: str, tmp_path:
 
 async def test_worker_without_heartbeat_cannot_renew(tmp_path: Path) -> None:
     """A heartbeat that comes after somebody else took the run is refused, and leaves no trace."""
-    async with pair(STORES["sqlite"](tmp_path), stalls_before_end) as both:
+    async with pair(KNOWN["sqlite"](tmp_path), stalls_before_end) as both:
         run = await both.stale.submit("a", "go")
         claimed = await both.stale.claim(run.id)
         both.clock.move(31.0)
@@ -261,7 +260,7 @@ async def test_a_build_without_fence_is_found_out(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(execution, "_mine", lambda call, owner, fence, attempt: True)
     monkeypatch.setattr(execution, "hold", lambda run, **_: None)
     monkeypatch.setattr(driving, "hold", lambda run, **_: None)
-    async with pair(STORES["sqlite"](tmp_path), stalls_before_end) as both:
+    async with pair(KNOWN["sqlite"](tmp_path), stalls_before_end) as both:
         run = await both.stale.submit("a", "go")
         first = asyncio.create_task(both.stale.resume(run.id))
         await both.past_the_lease()
@@ -281,7 +280,7 @@ SHORT = 0.15
 STEPS = 25
 
 
-def keeps_up(governor: Governor, clock: MovableClock, id: str) -> int:
+def keeps_up(governor: Governor, clock: Time, id: str) -> int:
     """Let time pass, half a lease at a time, each time once the lease was renewed; how often it was. Blocks."""
     renewed, seen = 0, 0.0
     patience = threading.Event()
@@ -299,12 +298,12 @@ def keeps_up(governor: Governor, clock: MovableClock, id: str) -> int:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("blocks", [False, True])
-def test_renewed_lease_keeps_a_tool_alive_for_ten_leases(blocks: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", STORES)
+def test_renewed_lease_keeps_a_tool_alive_for_ten_leases(name: str, blocks: bool, tmp_path: Path) -> None:
     """Twelve leases long, awaiting or blocking its event loop: nobody takes the run, and it is never in doubt."""
-    clock, done = MovableClock(), threading.Event()
-    url = STORES["sqlite"](tmp_path)
-    governor = governed(open_store(url, clock=clock), lease=SHORT)
-    other = governed(open_store(url, clock=clock), lease=SHORT)
+    clock, done = Time(STORES[name](tmp_path)), threading.Event()
+    governor = governed(clock.store(), lease=SHORT)
+    other = governed(clock.store(), lease=SHORT)
 
     @governor.govern(name="long")
     async def tool() -> str:
@@ -316,7 +315,7 @@ def test_renewed_lease_keeps_a_tool_alive_for_ten_leases(blocks: bool, tmp_path:
 
     asked = tool.ask_sync()  # type: ignore[attr-defined]
     governor.decide_sync(asked.approval, Decision.approve("fine"), by=ALICE)
-    begun = clock.time
+    begun = clock()
     working = threading.Thread(target=lambda: asyncio.run(Worker(governor).run(once=True)))
     working.start()
     renewed = keeps_up(other, clock, asked.run)
@@ -327,7 +326,7 @@ def test_renewed_lease_keeps_a_tool_alive_for_ten_leases(blocks: bool, tmp_path:
     governor.close_sync()
     other.close_sync()
     assert (run.status, run.output, run.fence) == ("completed", "done", 2)
-    assert renewed == STEPS and clock.time - begun >= 10 * SHORT
+    assert renewed == STEPS and clock() - begun >= 10 * SHORT
     assert "call.unknown" not in events and "run.lease_over" not in events
 
 
@@ -338,7 +337,7 @@ async def test_a_build_without_heartbeat_is_found_out(tmp_path: Path, monkeypatc
         return None
 
     monkeypatch.setattr(Heartbeats, "_beat", never)
-    async with pair(STORES["sqlite"](tmp_path), _tool_once) as both:
+    async with pair(KNOWN["sqlite"](tmp_path), _tool_once) as both:
         run = await both.stale.submit("a", "go")
         first = asyncio.create_task(both.stale.resume(run.id))
         await both.past_the_lease()
