@@ -1,6 +1,8 @@
 """What every test stands on: no store or setting of the person who runs the tests, one event loop library, no deadlines."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,14 @@ shared.begin()  # no server is started before a test asks for one; workers find 
 # On two busy cores the time of one example says nothing.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stores_dropped() -> Iterator[None]:
+    """What a module's tests left on servers does not slow down those of the next."""
+    yield
+    if stores := sys.modules.get("tests.stores"):
+        stores.drop_all()
 
 
 @pytest.fixture(scope="session")

@@ -31,10 +31,9 @@ def lift(url: str, to: float) -> None:
 
 
 def drop(url: str) -> None:
-    """Throw away what was stored, where much of it makes the server slow."""
-    if url.startswith("mongodb"):
-        database = _mongodb(url)
-        database.client.drop_database(database.name)
+    """Throw away a database of MongoDB."""
+    database = _mongodb(url)
+    database.client.drop_database(database.name)
 
 
 def _redis_clock(url: str) -> float:

@@ -39,7 +39,13 @@ def _redis_cluster(folder: Path) -> str:
 def _mongodb(folder: Path) -> str:
     url = urlsplit(shared.url("mongodb"))
     # The test server keeps the answers of retryable writes and walks them at each write.
-    return _with(urlunsplit(url._replace(path=f"/{_fresh()}")), retryWrites="false")
+    made = _with(urlunsplit(url._replace(path=f"/{_fresh()}")), retryWrites="false")
+    _made.append(made)
+    return made
+
+
+_made: list[str] = []
+"""What was made here and slows its server down as long as it is there."""
 
 
 def _fresh() -> str:
@@ -80,8 +86,15 @@ def clocked(url: str) -> bool:
 
 def drop(url: str) -> None:
     """A store that nobody needs any more."""
-    if not clocked(url):
+    if url in _made:
+        _made.remove(url)
         outside.drop(url)
+
+
+def drop_all() -> None:
+    """Nobody needs any that was made so far."""
+    for url in list(_made):
+        drop(url)
 
 
 async def move(url: str, to: float) -> None:

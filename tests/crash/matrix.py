@@ -234,11 +234,11 @@ def aimed(store: str, points: Points, *before: str) -> list[Kill]:
     ]
 
 
-def chosen(store: str, points: Points, recoveries: Points, *, kills: int, seed: int) -> list[Kill]:
+def chosen(store: str, points: Points, recoveries: Points, *, kills: int, seed: int, whole: bool = True) -> list[Kill]:
     """So many cases, or as many as there must be, chosen by the seed.
 
     Each point of each adapter and retry class once, also those that only a recovery reaches; then others of either kind,
-    then two kills in a row at any moments.
+    then two kills in a row at any moments. Not ``whole``: no more than so many, also of the first.
     """
     rng = random.Random(f"{seed}/{store}")
     everything, second = aimed(store, points), aimed(store, recoveries, FIRST)
@@ -252,7 +252,9 @@ def chosen(store: str, points: Points, recoveries: Points, *, kills: int, seed: 
         (others if place in seen else must).append(kill)
         seen.add(place)
     rng.shuffle(others)
-    made = [*must, *others][: max(kills, len(must))]
+    if not whole:
+        rng.shuffle(must)
+    made = [*must, *others][: max(kills, len(must) if whole else 0)]
     made += [_twice(rng.choice(everything), points, rng) for _ in range(kills - len(made))]
     return made
 
