@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.conftest import Shop
-from tests.integration.cli.test_cli_store import asked
+from tests.integration.cli.test_cli_store import asked, work
 from tests.servers import MongoServer, RedisServer, wait_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,13 +22,8 @@ def goes_on(shop: Shop, url: str, *, quarantined: bool) -> None:
         told = shop("store", "quarantine", "--epoch", "restored", "--json", "--store", url)
         assert told.code == 0 and [(each["runs"], each["asked"]) for each in told.json] == [(1, 1)]
     assert shop("store", "check", "--store", url).code == 0
-    work(shop, url)
+    work(url)
     assert shop.ledger == ["0 120 "] * (1 if quarantined else 2)
-
-
-def work(shop: Shop, url: str) -> None:
-    """Let a worker do all that is due."""
-    assert shop.process("worker", "app:governor", "--once", "--store", url).code == 0
 
 
 @pytest.mark.parametrize("how", ["backup", "vacuum into"])
@@ -41,7 +36,7 @@ def test_a_sqlite_file_is_backed_up_while_it_is_used(shop: Shop, how: str) -> No
             live.backup(kept)
         else:
             live.execute("VACUUM INTO 'backup.db'")
-    work(shop, url)
+    work(url)
     for left in ("a.db", "a.db-wal", "a.db-shm"):
         Path(left).unlink(missing_ok=True)
     shutil.copy("backup.db", "a.db")
@@ -58,7 +53,7 @@ def test_redis_is_backed_up_by_bgsave(shop: Shop, tmp_path: Path, quarantined: b
         client = server.client()
         client.bgsave()
         wait_until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "the snapshot")
-        work(shop, server.url)
+        work(server.url)
     restored = tmp_path / "restored"
     restored.mkdir()
     shutil.copy(tmp_path / "first" / "dump.rdb", restored)
@@ -98,7 +93,7 @@ def test_the_mongodb_server_is_backed_up_by_its_files(shop: Shop, tmp_path: Path
         asked(url, 1, approved=True)
     shutil.copytree(tmp_path / "server" / "data", tmp_path / "backup")
     with server:
-        work(shop, url)
+        work(url)
     shutil.rmtree(tmp_path / "server" / "data")
     shutil.copytree(tmp_path / "backup", tmp_path / "server" / "data")
     with server:

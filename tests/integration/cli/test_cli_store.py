@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from governor_agents import Decision, Governor
+from governor_agents import Decision, Governor, Worker
 from governor_agents.cli.app import run
 from governor_agents.core.records import RunState
 from governor_agents.handlers.terminal import local_person
@@ -44,6 +45,23 @@ def asked(url: str, count: int, tenant: str = "default", *, approved: bool = Fal
         governor.decide_sync(id, Decision.approve(), by=local_person())
     governor.close_sync()
     return made
+
+
+def work(url: str) -> None:
+    """Let a worker do all that is due, as the app of the shop would."""
+    governor = Governor.from_file("governor.yaml", store=url)
+
+    @governor.govern(name="refund")
+    def refund(order: str, amount: int, note: str = "") -> str:
+        with Path("ledger").open("a") as ledger:
+            ledger.write(f"{order} {amount} {note}\n")
+        return f"refunded {amount}"
+
+    async def once() -> None:
+        await Worker(governor).run(once=True)
+        await governor.close()
+
+    asyncio.run(once())
 
 
 def digest(text: str) -> str:
@@ -92,6 +110,15 @@ def test_a_store_that_is_not_there_is_an_error(shop: Shop, command: str, url: st
     told = shop("store", command, *more, "--store", url)
     assert told.code == 2 and why in told.err and told.err.count("\n") == 1 and "secret" not in told.err
     assert not (shop.folder / "none.db").exists() and not (shop.folder / "out.jsonl").exists()
+
+
+def test_a_server_that_is_away_is_an_error_and_no_finding(shop: Shop) -> None:
+    """Exit 2: nobody knows whether its settings are safe."""
+    told = shop("store", "check", "--store", "redis://me:secret@127.0.0.1:1/")
+    assert told.code == 2 and "nothing listens there" in told.err and "secret" not in told.err
+    asked("sqlite:///a.db", 1)
+    told = shop("store", "copy", "sqlite:///a.db", "redis://me:secret@127.0.0.1:1/")
+    assert told.code == 2 and told.err.count("\n") == 1
 
 
 def test_migrate_makes_a_store_and_says_its_schema(shop: Shop) -> None:
@@ -144,7 +171,7 @@ def test_a_copy_goes_on_where_the_store_stood(shop: Shop, new: Callable[[str], s
     assert told.code == 0 and "halted and stays so" in told.err
     assert shop("store", "stats", "--json", "--store", target).json
     for url in (source, target):
-        assert shop.process("worker", "app:governor", "--once", "--store", url).code == 0
+        work(url)
     assert shop.ledger == ["0 120 "]
     assert [each["scope"] for each in shop("halt", "--json", "--store", source).json] == ["everything"]
     assert shop("halt", "--json", "--store", target).json == []
@@ -293,13 +320,9 @@ class World:
         self.restored = new(name)
         self.approval = asked(self.first, 1, approved=True)[0]
         assert shop("store", "export", "backup.jsonl", "--store", self.first).code == 0
-        self.work(self.first)
+        work(self.first)
         assert shop.ledger == ["0 120 "]
         assert shop("store", "import", "backup.jsonl", "--store", self.restored).code == 0
-
-    def work(self, url: str) -> None:
-        """Let a worker do all that is due."""
-        assert self.shop.process("worker", "app:governor", "--once", "--store", url).code == 0
 
     def quarantine(self, epoch: str = "e1") -> None:
         """Put the restored store in quarantine."""
@@ -311,7 +334,7 @@ class World:
 def test_without_quarantine_a_restored_copy_runs_it_again(shop: Shop, new: Callable[[str], str], name: str) -> None:
     """The control: the old approval is still there, and nothing knows that it was used up."""
     world = World(shop, new, name)
-    world.work(world.restored)
+    work(world.restored)
     assert shop.ledger == ["0 120 ", "0 120 "]
 
 
@@ -320,7 +343,7 @@ def test_with_quarantine_nothing_runs_without_a_new_approval(shop: Shop, new: Ca
     """The worker finds nothing to run; who approves anew is told; what is then approved runs, once."""
     world = World(shop, new, name)
     world.quarantine()
-    world.work(world.restored)
+    work(world.restored)
     assert shop.ledger == ["0 120 "]
     shown = shop("inbox", "show", world.approval, "--json", "--store", world.restored).json
     assert (shown["state"], shown["restored"], shown["votes"]) == ("pending", "e1", [])
@@ -328,7 +351,7 @@ def test_with_quarantine_nothing_runs_without_a_new_approval(shop: Shop, new: Ca
     world.quarantine()  # the same epoch again
     assert shop("inbox", "approve", world.approval, "--store", world.restored).code == 0
     world.quarantine()  # and after the new decision
-    world.work(world.restored)
+    work(world.restored)
     assert shop.ledger == ["0 120 ", "0 120 "]
     assert shop("audit", "verify", "--store", world.restored).code == 0
     assert shop("halt", "--json", "--store", world.restored).json == []
@@ -344,7 +367,7 @@ def test_a_quarantine_that_is_killed_stays_halted_and_goes_on(
     monkeypatch.setenv("GOVERNOR_CRASH", "run.quarantined:after:3")
     assert shop.process("store", "quarantine", "--epoch", "e1", "--store", url).code == -signal.SIGKILL
     monkeypatch.delenv("GOVERNOR_CRASH")
-    assert shop.process("worker", "app:governor", "--once", "--store", url).code == 0
+    work(url)
     assert shop.ledger == []
     told = shop("store", "quarantine", "--epoch", "e1", "--json", "--store", url)
     assert told.code == 0 and 0 < told.json[0]["runs"] < 20
