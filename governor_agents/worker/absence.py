@@ -28,18 +28,19 @@ class Absence:
         self._tries = 0
         self._since = 0.0
         self._until = 0.0
-        self._kind: type[StoreError] | None = None
+        self.error: StoreError | None = None
+        """What it last failed with, while it is away."""
         self._owed: set[Hashable] = set()
 
     def fails(self, error: StoreError, now: float, work: Hashable = None) -> None:
         """The store failed, while it did this ``work``. Works that were under way together count once."""
         if work is not None:
             self._owed.add(work)
-        if type(error) is not self._kind:
+        if type(error) is not type(self.error):
             log.error("the store %s: %s; trying again, at most %g s apart", self._store, error, LONGEST)
-        if self._kind is None:
+        if self.error is None:
             self._since = now
-        self._kind = type(error)
+        self.error = error
         if not self.lasts(now):
             self._until = now + min(LONGEST, FIRST * 2.0**self._tries)
             self._tries += 1
@@ -55,6 +56,6 @@ class Absence:
     def answers(self, due: Set[Hashable], now: float) -> None:
         """The store said which works are due."""
         self._owed &= due
-        if self._kind is not None and not self._owed:
+        if self.error is not None and not self._owed:
             log.warning("the store %s answers again, after %.0f s", self._store, now - self._since)
-            self._kind, self._tries, self._until = None, 0, 0.0
+            self.error, self._tries, self._until = None, 0, 0.0

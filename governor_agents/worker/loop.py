@@ -73,7 +73,7 @@ class Worker:
         """Work until ``stop`` is set; with ``once`` until nothing is due. The number of steps that did something.
 
         When stopped, runs in hand are driven to their rest for ``drain`` seconds, then given back. A store that cannot
-        be opened, or goes away, is waited for; with ``once`` one that cannot be opened raises `StoreError`.
+        be opened, or goes away, is waited for; with ``once`` that raises `StoreError`.
         """
         stop = stop or asyncio.Event()
         done = 0
@@ -99,6 +99,9 @@ class Worker:
         for governor in self._governors:
             if not self._is_away(governor):
                 await self._checkpoint(governor, 0.0)
+        for absence in self._absences.values() if once else ():
+            if absence.error is not None:
+                raise absence.error
         return done
 
     async def _look_around(self, once: bool) -> list[asyncio.Task[bool]]:

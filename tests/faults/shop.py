@@ -27,10 +27,12 @@ class Shop:
         url = f"sqlite:///{store}" if isinstance(store, Path) else store
         self.governor = Governor(PolicySet(()), store=url, **settings)
         self.ran: list[int] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
         @self.governor.govern(name="pay", approvers=[ANN])
         async def pay(amount: int) -> str:
             self.ran.append(amount)
+            self.meanwhile()
             return f"paid {amount}"
 
         self.pay = pay

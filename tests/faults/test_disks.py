@@ -59,7 +59,7 @@ async def test_a_worker_that_says_it_in_a_loop_would_be_found(
     fails = Absence.fails
 
     def forgetful(self: Absence, *rest: Any) -> None:
-        self._kind = None
+        self.error = None
         fails(self, *rest)
 
     monkeypatch.setattr(Absence, "fails", forgetful)

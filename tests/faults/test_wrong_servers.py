@@ -369,7 +369,15 @@ async def test_a_server_that_is_killed_under_its_worker(
     assert len(lines) == 4 and ["answers again" in line for line in lines] == [False, True] * 2
 
 
-async def test_a_worker_that_is_to_end_when_nothing_is_due_says_what_is_wrong() -> None:
-    """``--once`` waits for nobody."""
+async def test_a_worker_that_is_to_end_when_nothing_is_due_says_what_is_wrong(tmp_path: Path) -> None:
+    """``--once`` waits for nobody: neither for a server that is not there, nor for one that goes away meanwhile."""
     with pytest.raises(StoreUnavailable, match="nothing listens"):
         await Worker(Governor(store=f"redis://127.0.0.1:{free_port()}/0")).run(once=True)
+    with RedisServer(tmp_path / "redis") as server:
+        shop = Shop(f"{server.url}/0")
+        shop.meanwhile = server.kill
+        await shop.approved(1)
+        with pytest.raises(StoreUnavailable, match="nothing listens"):
+            await Worker(shop.governor).run(once=True)
+        await shop.governor.close()
+    assert shop.ran == [1]
