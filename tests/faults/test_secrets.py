@@ -25,6 +25,7 @@ from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
 from governor_agents.core.verdicts import Stage
 from governor_agents.errors import GovernorError
 from governor_agents.keys import Keys
+from governor_agents.publishing import Publications
 from tests.faults.secrets import Plants, files, found
 from tests.integration import langchain_app, openai_agents_app
 from tests.servers import MongoServer, RedisServer
@@ -129,6 +130,9 @@ class Play:
                 await self.decided(governor, await ask(), decision)
             await self.decided(governor, await ask("bad"), Decision.approve(plant("reason")))
             await governor.cancel((await ask()).id, by=BOSS, reason=plant("cancel reason"))
+            text = f"version: 1\napprovals: {{approvers: [{plant.person('published')}]}}"
+            made = Publications(governor.runs).publish(text, by=plant.person("publisher"), note=plant("note"))
+            await governor.loop.bridge(made)
             await governor.halt("tool:pay", by=BOSS, reason=plant("halt reason"))
             await governor.lift("tool:pay", by=BOSS, reason=plant("lift reason"))
             await self.look(governor)

@@ -10,7 +10,6 @@ import asyncio
 import datetime
 import ipaddress
 import logging
-import os
 import re
 import ssl
 import sys
@@ -257,19 +256,29 @@ async def test_with_the_certificate_it_is_all_right(tmp_path: Path) -> None:
             assert await governor.list_runs() == []
 
 
-@pytest.mark.parametrize("command", ["runs list", "demo --framework openai-agents", "worker shop:governor --once"])
-@pytest.mark.parametrize("url", ["redis://:{}@127.0.0.1:{}/0", "mongodb://me:{}@127.0.0.1:{}/x?" + MONGO])
+AWAY = {"redis": "redis://:{}@127.0.0.1:{}/0", "mongodb": "mongodb://me:{}@127.0.0.1:{}/x?" + MONGO}
+COMMANDS = [
+    "runs list --json", "runs show run_a", "inbox approve run_a.1", "audit verify", "audit export", "policy show",
+    "halt everything --reason why", "store check", "store stats", "store migrate", "store export x.jsonl",
+    "store copy {url} sqlite:///x.db", "worker shop:governor --once", "demo --framework openai-agents --store {url}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("server", "command"),
+    [("redis", each) for each in COMMANDS]
+    + [("mongodb", each) for each in (COMMANDS[0], "worker shop:governor --once")],
+)
 def test_commands_on_a_server_that_is_not_there(
-    command: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit 2 and one line, which holds no password."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "shop.py").write_text("from governor_agents import Governor\ngovernor = Governor()\n")
-    words = command.split()
-    monkeypatch.setenv("GOVERNOR_STORE", url.format(SECRET, free_port()))
-    named = ["--store", os.environ["GOVERNOR_STORE"]] if words[0] == "demo" else []
-    code = command_line([*words, *named])
+    url = AWAY[server].format(SECRET, free_port())
+    monkeypatch.setenv("GOVERNOR_STORE", url)
+    code = command_line(command.format(url=url).split())
     sys.modules.pop("shop", None)
     told = capsys.readouterr()
     assert code == 2
