@@ -60,9 +60,8 @@ def namespace(url: str) -> str:
 def process(url: str, ledger: Path, *, cache: str = "", build: str = "whole") -> Iterator[subprocess.Popen[str]]:
     """A worker in a process of its own, which has its first copy."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    program = ROOT / "tests" / "faults" / "published_app.py"
     started = subprocess.Popen(
-        [sys.executable, str(program), build, url, cache, str(ledger)],
+        [sys.executable, "-m", "tests.faults.published_app", build, url, cache, str(ledger)],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

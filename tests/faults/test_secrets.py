@@ -26,7 +26,7 @@ from governor_agents.core.verdicts import Stage
 from governor_agents.errors import GovernorError
 from governor_agents.keys import Keys
 from governor_agents.publishing import Publications
-from tests.faults.secrets import Plants, files, found
+from tests.faults.planting import Plants, files, found
 from tests.integration import langchain_app, openai_agents_app
 from tests.servers import MongoServer, RedisServer
 
