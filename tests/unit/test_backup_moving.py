@@ -81,6 +81,23 @@ async def test_a_copy_is_the_same_byte_for_byte(tmp_path: Path, here: str, there
         assert [entry async for entry in entries(target)] == sample()
         again = await copied(source, target)
         assert (again.written, again.here.sha256) == (0, made.here.sha256)
+        await goes_on(target)
+
+
+async def goes_on(store: Store) -> None:
+    """What came from elsewhere is a record like any other: counted on, listed, due, written at its version."""
+    assert await store.add_below("acme", "counter-2", 5, 10, op="count") == 7
+    assert await store.add_below("acme", "counter-2", 5, 10, op="more") is None
+    found = await store.list("run", "acme", {"state": "ready"})
+    assert [record.id for record in found] == [record.id for record in await store.due("run", "acme")]
+    last = found[-1]
+    late = await store.swap(Record("run", "acme", last.id, b"late", v=1), op="late")
+    assert not late.won and late.current == last
+    events = [StoredEvent(last.v, b"next")]
+    won = await store.swap(Record("run", "acme", last.id, b"new", v=last.v), op="next", events=events)
+    assert (won.won, won.v) == (True, last.v + 1)
+    assert [event.seq for event in await store.events("run", "acme", last.id)] == [1, 2, 3]
+    assert await store.delete("run", "acme", last.id, won.v) and await store.load("run", "acme", last.id) is None
 
 
 @pytest.mark.parametrize("name", STORES)

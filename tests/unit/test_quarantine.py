@@ -9,11 +9,11 @@ import pytest
 from governor_agents import Governor
 from governor_agents.core import decisions, doubts, driving, execution, halting, settling
 from governor_agents.core.binding import holds
-from governor_agents.core.calls import Retry, Tool, ToolCall
+from governor_agents.core.calls import Retry, Tool, ToolCall, sha256
 from governor_agents.core.quarantine import quarantine, workers_before
-from governor_agents.core.records import Approval, Call, CallState, Change, Decision, Run, RunState, Snapshot
+from governor_agents.core.records import Approval, Call, CallState, Change, Decision, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
-from governor_agents.errors import StaleDecision, WorkerMayLive
+from governor_agents.errors import Fenced, StaleDecision, WorkerMayLive
 from governor_agents.handlers.message import Message
 from governor_agents.handlers.words import explain
 
@@ -105,6 +105,18 @@ def test_what_was_executing_is_in_doubt_whatever_its_class(retry: Retry) -> None
     assert doubts.suspects(run) == {"w", workers_before("e1")}
     with pytest.raises(WorkerMayLive):
         doubts.resolve(run, 1, LATER * 2, how="did-not-happen", by="op", evidence="looked", nonce="n")
+
+
+def test_a_worker_that_should_have_been_stopped_settles_nothing() -> None:
+    """Its claim is over and its result is noted as such: what else happened since, it cannot know."""
+    run = restored(begun()).run
+    done = Result(sha256(b'"x"'), '"x"')
+    late = execution.record(run, 1, LATER + 1, owner="w", fence=2, attempt=1, result=done)
+    assert [event.what for event in late.events] == [execution.FENCED]
+    assert call_of(late.run).state is CallState.UNKNOWN
+    assert doubts.suspects(late.run) == {workers_before("e1")}
+    with pytest.raises(Fenced):
+        execution.intent(run, 1, LATER, owner="w", fence=2, verdict=ASK, schema_sha256="", idem_key="key")
 
 
 @pytest.mark.parametrize("retry", ["idempotent", "reconcilable"])
