@@ -64,8 +64,7 @@ class Functions:
             called = name or function.__qualname__.rpartition("<locals>.")[2]
             if called in self._known:
                 raise ConfigError(f"a function {called!r} is governed already; give one of them name=")
-            if reconcile is not None and retry != "reconcilable":
-                raise ConfigError(f'govern({called}): reconcile= is for retry="reconcilable"')
+            _refuse(called, function, reconcile is not None and retry != "reconcilable")
             parameters = Parameters(called, function)
             policies = self._governor.policies
 
@@ -86,8 +85,6 @@ class Functions:
                 )
 
             declared(Tool(called))
-            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-                raise ConfigError(f"{called} is a generator; a governed function gives one result")
             if reconcile is not None:
                 self._governor.guard.probes.register(called, reconcile)
             if rule:
@@ -120,6 +117,14 @@ class Functions:
         if not self.knows(run):
             raise ConfigError(f"no function {run.calls[-1].tool!r} is governed here; import the module that has it")
         return await self._known[run.calls[-1].tool].take_over(run)
+
+
+def _refuse(called: str, function: Callable[..., Any], useless_probe: bool) -> None:
+    """Raise `ConfigError` for what cannot be governed."""
+    if useless_probe:
+        raise ConfigError(f'govern({called}): reconcile= is for retry="reconcilable"')
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{called} is a generator; a governed function gives one result")
 
 
 def _add_rule(policies: PolicySet, called: str, rule: dict[str, Any]) -> None:
