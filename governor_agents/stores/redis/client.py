@@ -47,13 +47,13 @@ class Client:
     """One open namespace. Belongs to the process and the event loop that made it."""
 
     def __init__(self, servers: Servers, keys: Keys, scripting: bool, writer: bytes) -> None:
-        self.servers = servers
-        self.keys = keys
-        self.scripting = scripting
-        self.waking = Waking(servers.listener, keys.channel, writer)
-        self.process = os.getpid()
-        self.loop = asyncio.get_running_loop()
-        self.highest = 0
+        self.servers: Servers = servers
+        self.keys: Keys = keys
+        self.scripting: bool = scripting
+        self.waking: Waking = Waking(servers.listener, keys.channel, writer)
+        self.process: int = os.getpid()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.highest: int = 0
         self._place = servers.place
         self._writer = writer
         replicas = self._place.min_replicas

@@ -37,12 +37,12 @@ _MANY: Final = 64
 class RedisStore:
     """A `Store` in Redis. Options of the URL: see `Place`."""
 
-    shared = True
+    shared: bool = True
     schema = SCHEMA
 
     def __init__(self, url: str) -> None:
         self._place = Place.of(url)
-        self.url = self._place.url
+        self.url: str = self._place.url
         self._gate = asyncio.Lock()
         self._client: Client | None = None
         self._writer = secrets.token_hex(8).encode()
