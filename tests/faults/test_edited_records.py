@@ -17,6 +17,8 @@ from governor_agents.errors import GovernorError
 from tests.faults.shop import Shop, said, working
 from tests.servers import MongoServer, Process, RedisServer
 
+pytestmark = pytest.mark.timeout(600)
+
 
 class RedisHand:
     """A hash in Redis."""

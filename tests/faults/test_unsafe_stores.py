@@ -21,6 +21,7 @@ from governor_agents.stores import sqlite_file
 from tests.faults.app import governed
 from tests.servers import MongoServer, RedisServer, free_port
 
+pytestmark = pytest.mark.timeout(600)
 OVERRIDE = "unsafe=allow"
 
 

@@ -32,6 +32,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.shop import Shop, said, working
 from tests.servers import MongoServer, Process, RedisServer, free_port
 
+pytestmark = pytest.mark.timeout(600)
 SECRET = "pl4nted-pass"
 MONGO = "directConnection=true&retryWrites=false&serverSelectionTimeoutMS=1000"
 OWN_LOG = "governor_agents"
