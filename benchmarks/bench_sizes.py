@@ -21,7 +21,7 @@ ROUNDS = 150
 MOST = 1.3
 """What the largest store may take, as a multiple of the smallest."""
 
-HELD = {"mongodb": 10_000}
+HELD = {"mongodb": 2_000}
 """The most that the server for tests is filled with: what it reads for a page grows with all it holds."""
 
 STEPS = ("suspend", "decide", "claim", "complete", "list page", "due page", "inbox page")
