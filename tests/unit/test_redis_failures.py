@@ -6,15 +6,16 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 
 from governor_agents.core.ports import Blob, Record, StoredEvent, Swapped
-from governor_agents.errors import ConfigError, StoreError, StoreUnavailable
+from governor_agents.errors import ConfigError, StoreError, StoreUnavailable, UnsafeStore
 from governor_agents.stores import open_store
 from governor_agents.stores.redis import RedisStore
 from governor_agents.stores.redis.keys import Keys
@@ -46,6 +47,15 @@ async def store_of(url: str, **options: object) -> AsyncIterator[RedisStore]:
 def keys_of(store: RedisStore) -> Keys:
     """Where the store keeps what."""
     return Keys(store.url.partition("namespace=")[2].partition("&")[0])
+
+
+async def until_there(call: Callable[..., Awaitable[Swapped]], *given: Any, **more: Any) -> Swapped:
+    """The answer once the server answers."""
+    while True:
+        try:
+            return await call(*given, **more)
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)
 
 
 async def refusal(url: str, kind: type[StoreError] = StoreUnavailable) -> str:
@@ -258,6 +268,37 @@ async def test_killed_server_is_unavailable_and_comes_back(tmp_path: Path) -> No
             server.start()
             assert await store.load("run", "t", "r") == replace(RECORD, v=1)
             assert await store.swap(replace(RECORD, v=1), op="b") == Swapped(won=True, v=2)
+
+
+@pytest.mark.parametrize("scripting", ["auto", "no"])
+async def test_server_that_is_restarted_with_unsafe_settings(tmp_path: Path, scripting: str) -> None:
+    """Nothing is written to it, by a store that was opened before, until it has safe ones again."""
+    with RedisServer(tmp_path) as server:
+        async with store_of(server.url, scripting=scripting) as store:
+            server.kill()
+            server.settings["maxmemory-policy"] = "allkeys-lru"
+            server.start()
+            with pytest.raises(UnsafeStore, match="maxmemory-policy is allkeys-lru"):
+                await until_there(store.swap, replace(RECORD, v=1), op="b")
+            with pytest.raises(UnsafeStore, match="maxmemory-policy is allkeys-lru"):
+                await store.load("run", "t", "r")
+            with contextlib.closing(server.client()) as client:
+                client.config_set("maxmemory-policy", "noeviction")
+            assert await store.load("run", "t", "r") == replace(RECORD, v=1)
+            assert await store.swap(replace(RECORD, v=1), op="b") == Swapped(won=True, v=2)
+
+
+async def test_server_that_comes_back_as_a_replica_shows_nothing(tmp_path: Path) -> None:
+    """What it shows may be old; when it is master again, the same object goes on."""
+    with RedisServer(tmp_path) as server:
+        async with store_of(server.url) as store:
+            with contextlib.closing(server.client()) as client:
+                client.execute_command("REPLICAOF", "127.0.0.1", "1")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # as Sentinels do
+                with pytest.raises(StoreUnavailable, match="read-only replica"):
+                    await store.load("run", "t", "r")
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            assert await store.load("run", "t", "r") == replace(RECORD, v=1)
 
 
 async def test_server_that_forgot_the_scripts_is_told_again(server: RedisServer) -> None:

@@ -91,6 +91,19 @@ async def test_everysec_is_let_in_unless_the_url_asks_for_more(settings: RedisSe
         assert await opened(fresh(settings, appendfsync="always")) == []
 
 
+async def test_always_is_always(settings: RedisServer) -> None:
+    """A setting that rests the flushing while the file is rewritten is refused by who asks for always."""
+    with contextlib.closing(settings.client()) as client:
+        client.config_set("no-appendfsync-on-rewrite", "yes")
+        try:
+            assert await opened(fresh(settings)) == []
+            with pytest.raises(UnsafeStore, match="CONFIG SET no-appendfsync-on-rewrite no"):
+                await opened(fresh(settings, appendfsync="always"))
+        finally:
+            client.config_set("no-appendfsync-on-rewrite", "no")
+    assert await opened(fresh(settings, appendfsync="always")) == []
+
+
 async def test_where_config_is_forbidden_info_is_enough(settings: RedisServer) -> None:
     """Managed servers let nobody read their configuration; what INFO says is checked all the same."""
     with contextlib.closing(settings.client()) as client:

@@ -14,13 +14,15 @@ from governor_agents.stores.redis.wire import Node
 OLDEST: Final = (6, 2)
 """The first version with all that we use."""
 
+REPLICA: Final = "a read-only replica"
+
 
 async def unsafe_lines(node: Node, place: Place) -> list[str]:
     """One line per setting of one server that could lose an acknowledged write, with the command that mends it.
 
     Raises `StoreUnavailable` for a server that is too old, and what connections raise.
     """
-    info, config = await node.ask([("INFO",), ("CONFIG", "GET", "append*")])
+    info, config = await node.ask([("INFO",), ("CONFIG", "GET", "*append*")])
     if isinstance(info, ResponseError):
         raise info
     said = parsed(info)
@@ -33,7 +35,7 @@ async def unsafe_lines(node: Node, place: Place) -> list[str]:
 def _lines(info: Mapping[str, str], config: Mapping[str, str], place: Place) -> list[str]:
     lines = []
     if (role := info.get("role", "unknown")) != "master":
-        lines.append(f"role is {role}, a read-only replica that may lag behind; name the master in the URL")
+        lines.append(f"role is {role}, {REPLICA} that may lag behind; name the master in the URL")
     if info.get("aof_enabled") != "1":
         lines.append("appendonly is no, so a crash loses what was answered; CONFIG SET appendonly yes")
     if (policy := info.get("maxmemory_policy", "unknown")) != "noeviction":
@@ -45,17 +47,20 @@ def _lines(info: Mapping[str, str], config: Mapping[str, str], place: Place) -> 
             if cluster
             else "the server is no node of a cluster; begin the URL with redis"
         )
-    return lines + _fsync_lines(config.get("appendfsync", ""), place)
+    return lines + _fsync_lines(config, place)
 
 
-def _fsync_lines(appendfsync: str, place: Place) -> list[str]:
+def _fsync_lines(config: Mapping[str, str], place: Place) -> list[str]:
     """``everysec`` passes unless the URL asks for more: a killed server loses nothing by it, a power cut a second."""
-    mend = "CONFIG SET appendfsync always"
+    mend, appendfsync = "CONFIG SET appendfsync always", config.get("appendfsync", "")
     if appendfsync == "no":
         return [f"appendfsync is no, so a power cut takes back what was answered; {mend}"]
     if place.fsync_always and appendfsync != "always":
         told = f"is {appendfsync}" if appendfsync else "cannot be seen (CONFIG GET is not permitted)"
         return [f"appendfsync {told}, and the URL asks for always; {mend}"]
+    if place.fsync_always and config.get("no-appendfsync-on-rewrite") == "yes":
+        why = "so while its file is rewritten a power cut takes back what was answered"
+        return [f"no-appendfsync-on-rewrite is yes, {why}; CONFIG SET no-appendfsync-on-rewrite no"]
     return []
 
 

@@ -1,4 +1,8 @@
-"""Asking the servers: each partition's own, wherever it has moved, and none whose settings were not looked at."""
+"""Asking the servers: each partition's own, wherever it has moved, and none whose settings were not looked at.
+
+A connection that broke may have been to a server that is another now, or the same with other settings: it is looked at
+anew before anything is asked there again.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from governor_agents.errors import UnsafeStore
 from governor_agents.stores.redis.place import Place
-from governor_agents.stores.redis.safety import unsafe_lines
+from governor_agents.stores.redis.safety import REPLICA, unsafe_lines
 from governor_agents.stores.redis.where import Alone, Cluster, Sentinels, Where
-from governor_agents.stores.redis.wire import Command, Connect, Node, Reply, Session, connector
+from governor_agents.stores.redis.wire import Command, Connect, Idle, Node, Reply, Session, connector
 
 _TURNS: Final = 6
 """How often a command follows a cluster that moves, before it is given up."""
@@ -34,7 +38,7 @@ class Servers:
     def __init__(self, place: Place) -> None:
         self.place = place
         forms: dict[str, Callable[[Place], Where]] = {"sentinel": Sentinels, "cluster": Cluster}
-        self._looked_at: set[Node] = set()
+        self._looked_at: dict[Node, int] = {}
         self._where = forms.get(place.form, Alone)(place)
 
     def slot(self, partition: int) -> int:
@@ -63,12 +67,8 @@ class Servers:
         raise AssertionError("a loop of at least one turn")
 
     async def _ask_once(self, partition: int, commands: Sequence[Command]) -> list[Reply]:
-        try:
-            node = await self._node(partition)
-            replies = await node.ask(commands)
-        except (NotConnected, TimedOut, OSError):
-            self._where.forget()
-            raise
+        node = await self._node(partition)
+        replies = await self._from(node, partition, commands)
         if any(isinstance(each, ReadOnlyError) or "READONLY" in str(each) for each in _errors(replies)):
             self._where.forget()
             await node.drop()  # a name may stand for another server by now
@@ -77,8 +77,9 @@ class Servers:
     async def check(self) -> list[str]:
         """One line per unsafe setting of any server, which counts as looked at from now on."""
         nodes = await self._where.nodes()
+        lost = {node: node.lost for node in nodes}
         found = await asyncio.gather(*(unsafe_lines(node, self.place) for node in nodes))
-        self._looked_at.update(nodes)
+        self._looked_at.update(lost)
         return [line for lines in found for line in lines]
 
     async def ask_each(self, asked: Sequence[tuple[int, Command]]) -> list[Reply]:
@@ -89,7 +90,7 @@ class Servers:
         replies: list[Reply] = [None] * len(asked)
 
         async def one(node: Node, places: list[int]) -> None:
-            given = await self._from(node, [asked[at][1] for at in places])
+            given = await self._from(node, asked[places[0]][0], [asked[at][1] for at in places])
             for at, reply in zip(places, given, strict=True):
                 replies[at] = reply
 
@@ -110,16 +111,24 @@ class Servers:
         return node
 
     async def _look_at(self, node: Node) -> None:
-        """Refuse a server that took over since the store was opened, and has unsafe settings."""
-        if node not in self._looked_at:
+        """Refuse a server that took over, or was restarted, since the store was opened, and has unsafe settings."""
+        lost = node.lost
+        if self._looked_at.get(node) != lost:
             lines = await unsafe_lines(node, self.place)
             if lines and not self.place.unsafe:
+                if any(REPLICA in line for line in lines):  # a failover that may not be over
+                    raise ReadOnlyError("the server is a replica now")
                 raise UnsafeStore(f"{self.place.shown}: {'; '.join(lines)}")
-            self._looked_at.add(node)
+            self._looked_at[node] = lost
 
-    async def _from(self, node: Node, commands: Sequence[Command]) -> list[Reply]:
+    async def _from(self, node: Node, partition: int, commands: Sequence[Command]) -> list[Reply]:
+        """Ask a node; the one that has the partition now when connections to it were closed while they lay idle."""
         try:
-            return await node.ask(commands)
+            try:
+                return await node.once(commands)
+            except Idle:
+                self._where.forget()
+                return await (await self._node(partition)).once(commands)
         except (NotConnected, TimedOut, OSError):
             self._where.forget()
             raise

@@ -17,6 +17,7 @@ from typing import Any
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as TimedOut
 
 from governor_agents.stores.redis.place import Address, Place
 
@@ -107,8 +108,12 @@ class Session:
             return error
 
 
+class Idle(NotConnected):
+    """A connection that lay idle was closed meanwhile, as when a server restarts: only who uses it finds out."""
+
+
 class Node:
-    """One server, and the connections to it."""
+    """One server, and the connections to it. ``lost`` counts those that broke: another may stand there now."""
 
     def __init__(self, place: Place, address: Address | None = None, **other: Any) -> None:
         self.address = address
@@ -117,21 +122,25 @@ class Node:
         self._idle: list[Any] = []
         self._room = asyncio.Semaphore(place.connections)
         self._closed = False
+        self.lost = 0
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send all over one connection, then read all answers.
+        """Send all over one connection, then read all answers; over a new one when it lay idle and was closed."""
+        try:
+            return await self.once(commands)
+        except Idle:
+            return await self.once(commands)
 
-        A server that was restarted has closed the connections that lay idle, and only who uses one finds out: then, and
-        then only, the commands are sent a second time, over a new one.
-        """
+    async def once(self, commands: Sequence[Command]) -> list[Reply]:
+        """The same, but whoever asks hears that it was closed (`Idle`), and looks first who is there now."""
+        used = False
         try:
             async with self.session() as (session, used):
                 return await session.ask(commands)
-        except NotConnected:
-            if not used:
-                raise
-        async with self.session() as (session, _):
-            return await session.ask(commands)
+        except NotConnected as error:
+            if used:
+                raise Idle(str(error)) from error
+            raise
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[tuple[Session, bool]]:
@@ -146,6 +155,7 @@ class Node:
                 yield Session(connection, self._timeout), used
             except BaseException as error:
                 await connection.disconnect(nowait=True)
+                self.lost += isinstance(error, NotConnected | TimedOut | OSError)
                 if isinstance(error, NotConnected):
                     await self.drop()
                 raise
