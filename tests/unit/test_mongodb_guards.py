@@ -365,6 +365,22 @@ async def test_waiting_outlives_a_server_that_goes_away(tmp_path: Path) -> None:
         await theirs.close()
 
 
+async def test_waiting_is_over_in_time_though_nobody_answers(tmp_path: Path) -> None:
+    """A server that stalls before it listens keeps nobody longer than he meant to wait; later writes wake."""
+    with MongoServer(tmp_path) as server:
+        url = f"{server.url}/d?retryWrites=false"
+        mine, theirs = MongoDBStore(url), MongoDBStore(url)
+        await mine.open()
+        await theirs.open()
+        server.signal(signal.SIGSTOP)
+        assert await mine.wait(0.2) is False
+        server.signal(signal.SIGCONT)
+        assert (await theirs.insert(record(), op="a")).won
+        assert await mine.wait(3600) is True
+        await mine.close()
+        await theirs.close()
+
+
 async def _tried(work: Any) -> Any:
     """What it gives, None when the server was away."""
     try:

@@ -42,14 +42,16 @@ class Waking:
     async def wait(self, timeout: float) -> bool:
         """True when anything was written since the last call, False after ``timeout`` seconds."""
         if self._task is None or self._task.done():
+            self._missed |= self._task is not None
             self._ready.clear()
             self._task = asyncio.get_running_loop().create_task(self._listen())
-        await self._ready.wait()
         try:
             async with asyncio.timeout(timeout):
+                await self._ready.wait()
                 await self._written.wait()
             self._written.clear()
         except TimeoutError:
+            self._missed |= not self._ready.is_set()  # what is written until it listens, nobody will tell
             return False
         return True
 

@@ -39,7 +39,7 @@ class Waking:
 
     async def wait(self, timeout: float) -> bool:
         """True when anything was written since the last call, False after ``timeout`` seconds or when it is closed."""
-        if self._listening is None:
+        if self._listening is None or self._listening.done():  # a library that it uses may end it
             self._listening = asyncio.create_task(self._listen())
         try:
             async with asyncio.timeout(timeout):
