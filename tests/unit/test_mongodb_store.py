@@ -11,7 +11,7 @@ import pytest
 from bson import ObjectId
 
 from governor_agents.core.ports import Held, StoredEvent, Swapped
-from governor_agents.errors import StoreError
+from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.stores.mongodb import MongoDBStore
 from governor_agents.stores.mongodb.documents import TIDIED
 from governor_agents.stores.mongodb.store import _Opened
@@ -280,6 +280,43 @@ async def test_open_ends_what_dead_processes_left(store: MongoDBStore, place: So
     assert [place.count("chunk", ahead={"$exists": True}), place.count("event", ahead={"$exists": True})] == [1, 1]
     assert not place.count("chunk", put=stale) and not place.count("event", put=stale)
     await other.close()
+
+
+async def test_who_stays_open_ends_what_others_left(store: MongoDBStore, place: Somewhere) -> None:
+    """Once a day, with a deletion: a worker that is never started anew leaves nothing to a TTL index, which knows no chunks."""
+    await half_deleted(store, place, OLD)
+    for id in ("first", "second"):
+        await store.insert(record(id), op="a")
+    assert await store.delete("run", "t", "first", 1) and place.count("chunk")
+    inside(store).clock._day -= 24 * 3600
+    assert await store.delete("run", "t", "second", 1)
+    assert [place.count(name) for name in ("record", "event", "chunk")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+async def test_a_large_write_that_was_suspended_is_begun_anew(
+    store: MongoDBStore, place: Somewhere, swap: bool
+) -> None:
+    """By the store's clock it took two hours: what went ahead may be swept before the document comes, so it does not come."""
+    if swap:
+        await put(store, record())
+    write, given = (
+        (store.swap, record(v=1, body=b"b" * 2 * MEGABYTE))
+        if swap
+        else (store.insert, record(body=b"b" * 2 * MEGABYTE))
+    )
+    clock, hours = inside(store).clock, iter((0, 2))
+    now, read = await clock.read(), clock.read
+
+    async def later() -> float:
+        return now + 3600.0 * next(hours)
+
+    clock.read = later  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="more than an hour; try again"):
+        await write(given, op="b")
+    clock.read = read  # type: ignore[method-assign]
+    assert await store.load("run", "t", "r") == (record(v=1) if swap else None)
+    assert (await write(given, op="b")).won
 
 
 async def test_an_unconfirmed_large_write_counts(store: MongoDBStore, place: Somewhere) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -23,7 +22,7 @@ from typing import Any, Final
 from bson import ObjectId
 from pymongo.errors import BulkWriteError
 
-from governor_agents.errors import SnapshotError, StoreUnavailable
+from governor_agents.errors import SnapshotError
 from governor_agents.stores.mongodb.documents import BODY, Document, Parts, Piece, blob_name
 from governor_agents.stores.mongodb.documents import life as life_of
 
@@ -85,8 +84,7 @@ class Chunks:
     events: Any
 
     async def go_ahead(self, parts: Parts, life: ObjectId, record: str) -> None:
-        """Write what must be there before the document; durable when it returns. `StoreUnavailable` after an hour."""
-        began = time.monotonic()
+        """Write what must be there before the document; durable when it returns."""
         rows = rows_of(parts.pieces, parts.put, life, record)
         while some := list(islice(rows, TOGETHER)):
             await self.chunks.insert_many([{**row, "ahead": True} for row in some], ordered=False)
@@ -96,8 +94,6 @@ class Chunks:
             await self.events.insert_many(
                 [{"_id": f"{life}/{row['seq']}/{parts.put}", **row, **about} for row in some], ordered=False
             )
-        if time.monotonic() - began > SLOWEST:
-            raise StoreUnavailable(f"writing the chunks of {record} took more than an hour; try again")
 
     async def confirm(self, parts: Parts, life: ObjectId) -> None:
         """The record names them now: they count for good."""

@@ -19,6 +19,8 @@ CLOCK: Final = "clock"
 GRAIN: Final = 1.0
 """Seconds between two raises of the floor by one process that writes all the time."""
 
+DAY: Final = 24 * 3600.0
+
 
 class Clock:
     """Reads the time of one store, and raises its floor."""
@@ -29,6 +31,7 @@ class Clock:
         self._mark = mark
         self._highest = 0.0
         self._raised = -math.inf
+        self._day = time.monotonic()
 
     async def read(self) -> float:
         """Epoch seconds; never smaller than any earlier answer of this object."""
@@ -55,6 +58,13 @@ class Clock:
         """Called after each write: raise the floor when it is time, or when others look at the mark of writes."""
         if self._mark or time.monotonic() - self._raised >= GRAIN:
             await self.raise_floor()
+
+    def day_is_over(self) -> bool:
+        """True once a day, counted from when the store was opened."""
+        over = time.monotonic() - self._day >= DAY
+        if over:
+            self._day = time.monotonic()
+        return over
 
     def _told(self, found: list[Any]) -> float:
         if not found:

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from governor_agents.core.ports import OPS_KEPT, Blob, Record, StoredEvent, Swapped
 from governor_agents.errors import StoreError, StoreUnavailable
 from governor_agents.stores.mongodb import documents
-from governor_agents.stores.mongodb.chunks import Chunks, put_at
+from governor_agents.stores.mongodb.chunks import SLOWEST, Chunks, put_at
 from governor_agents.stores.mongodb.clock import Clock
 from governor_agents.stores.mongodb.documents import HERE, TIDIED, Document, Parts
 from governor_agents.stores.mongodb.reading import Reading
@@ -102,9 +102,13 @@ class Writing:
     ) -> Parts:
         """Take the write apart, and write what must be there before it."""
         ahead = documents.needs_ahead(record, events, blobs)
-        put = put_at(await self.clock.read()) if ahead else ObjectId()
+        began = await self.clock.read() if ahead else 0.0
+        put = put_at(began) if ahead else ObjectId()
         parts = documents.taken_apart(record, events, blobs, put, known)
         await self.chunks.go_ahead(parts, life, documents.key(record.kind, record.tenant, record.id))
+        # By the store's clock: that of a machine that was suspended has not moved.
+        if ahead and await self.clock.read() - began > SLOWEST:
+            raise StoreUnavailable(f"writing the chunks of {record.kind} {record.id} took more than an hour; try again")
         return parts
 
     async def _won(
@@ -154,6 +158,8 @@ class Writing:
         await self.tidying.finish(key, documents.life(stands))
         with contextlib.suppress(PyMongoError, StoreError):
             await self.clock.wrote()
+            if self.clock.day_is_over():
+                await self.tidying.sweep(await self.clock.read())
         return True
 
     async def add_below(self, tenant: str, id: str, amount: int, limit: int, op: str) -> int | None:
