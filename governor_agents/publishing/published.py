@@ -42,6 +42,8 @@ PUBLISHED = "policy.published"
 
 UNREADABLE = "the record of the published policies cannot be read; publish them anew"
 
+RENAMED = "publish it anew with another comment in it, since stores keep what they have under a hash"
+
 MAX_TRIES = 100
 
 
@@ -111,10 +113,11 @@ class Publications:
         try:
             data = await self._store.blob("policy", self._tenant, POLICIES, publication.sha256)
             if data is None or sha256(data) != publication.sha256:
-                raise PoliciesUnavailable(f"{where} is {'missing' if data is None else 'changed'}; publish it anew")
+                trouble = "missing; publish it anew" if data is None else f"changed; {RENAMED}"
+                raise PoliciesUnavailable(f"{where} is {trouble}")
             return data.decode()
         except (SnapshotError, UnicodeDecodeError) as error:
-            raise PoliciesUnavailable(f"{where} cannot be read; publish it anew ({error})") from None
+            raise PoliciesUnavailable(f"{where} cannot be read; {RENAMED} ({error})") from None
 
     async def history(self) -> list[Publication]:
         """Every publication, the oldest first. Raises `StoreError`, `SnapshotError` for an unreadable event."""
@@ -147,12 +150,24 @@ class Publications:
             v, stands = await self._load_to_change()
             if expect is not None and stands.seq != expect:
                 raise ConfigError(f"version {stands.seq} is in force, not {expect}: look at it, then publish again")
-            if stands.current is not None and stands.current.sha256 == made.sha256:
+            if (
+                stands.current is not None
+                and stands.current.sha256 == made.sha256
+                and await self._whole(stands.current)
+            ):
                 return stands.current
             made = evolve(made, version=stands.seq + 1, at=await self._store.now())
             if await self._write(v, stands, made, Blob(made.sha256, data), op):
                 return made
         raise StoreUnavailable(f"the published policies changed {MAX_TRIES} times while one was tried; try again")
+
+    async def _whole(self, publication: Publication) -> bool:
+        """False when its document was lost: then the same text is published anew."""
+        try:
+            await self.text(publication)
+        except PoliciesUnavailable:
+            return False
+        return True
 
     async def _write(self, v: int, stands: PolicyRecord, made: Publication, document: Blob, op: str) -> bool:
         line = {"what": PUBLISHED, "policies": POLICIES, **asdict(made)}

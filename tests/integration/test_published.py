@@ -469,6 +469,23 @@ async def test_a_touched_publication_is_not_used(sealed: bool, fault: str, caplo
             assert len(here.ran) == 1
 
 
+async def test_a_lost_document_is_published_anew_as_it_was() -> None:
+    """The same text, under a new version: nobody has to change it for that."""
+    store = MemoryStore()
+    here = Desk("functions", store, policies=published())
+    async with here.governor:
+        found, bridge = Publications(here.governor.runs), here.governor.loop.bridge
+        await bridge(found.publish(DENY, by="local:op"))
+        assert store._data is not None
+        store._data.blobs.clear()
+        with pytest.raises(PoliciesUnavailable, match=r"missing; publish it anew$"):
+            await looked(here.governor, Published.refresh)
+        assert (await bridge(found.publish(DENY, by="local:op"))).version == 2
+        await looked(here.governor, Published.refresh)
+        assert here.governor.policies.evaluate(CALL).outcome == "deny"
+        assert (await bridge(found.publish(DENY, by="local:op"))).version == 2
+
+
 async def test_the_watch_brings_what_is_published(url: str) -> None:
     """Without a cache, with the next look: the bound is ``poll``."""
     await publish(url, ALLOW)
