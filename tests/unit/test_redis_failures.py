@@ -360,6 +360,16 @@ async def test_deadline_passes_on_the_way_to_exec(server: RedisServer) -> None:
         assert in_time == Swapped(won=True, v=2)
 
 
+async def test_deadline_leaves_nothing_behind(server: RedisServer) -> None:
+    """Whatever became of the write: no key stays until a deadline that is a year away."""
+    async with store_of(server.url, scripting="no") as store:
+        for v, op, won in ((1, "b", True), (1, "b", True), (1, "c", False)):
+            far = await store.now() + 365 * 86_400
+            assert (await store.swap(replace(RECORD, v=v), op=op, not_after=far)).won is won
+        with contextlib.closing(server.client()) as client:
+            assert list(client.scan_iter(keys_of(store).clock(0) + b":*")) == []
+
+
 async def test_time_that_was_written_at_stays(server: RedisServer) -> None:
     """The clock of another server, a failover or a restart, that is behind does not take the store's time back."""
     async with store_of(server.url, partitions=2) as store:

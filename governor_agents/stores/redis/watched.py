@@ -26,15 +26,16 @@ async def act(
     """Do one write: its answer, as of a script, and that of the command ``behind`` it (``WAIT``) if there is one."""
     clock, before, watched, reads, decide = _plan(asked)
     first = [*before, ("WATCH", *watched), ("TIME",), ("GET", clock), *reads]
+    over: list[Command] = [("UNLINK", *watched[1:])] if watched[1:] else []  # a deadline may be far away
     while True:
         (seconds, micros), floor, *read = _clean(await session.ask(first))[len(before) + 1 :]
         now = max(int(seconds) * 1_000_000 + int(micros), int(floor or 0), around.seen)
         answer, commands = decide(read, now)
         if not commands:  # it changed nothing, so nobody can have come between
             time: list[Command] = [] if commands is None else [("SET", clock, now), *behind]
-            replies = _clean(await session.ask([("UNWATCH",), *time]))
+            replies = _clean(await session.ask([("UNWATCH",), *over, *time]))
             return _told(answer, now), replies[-1] if behind else None
-        whole = [("MULTI",), *commands, ("SET", clock, now), ("EXEC",)]
+        whole = [("MULTI",), *commands, *over, ("SET", clock, now), ("EXEC",)]
         replies = await session.ask([*whole, *behind, ("PUBLISH", around.channel, around.writer)])
         done = _clean(replies[: len(whole)])[-1]
         if done is not None:
