@@ -106,7 +106,7 @@ async def _steady(store: Store, each: Held) -> Entry | None:
     except Lost:
         entry = None
     now = await store.load(*key_of(each.record))
-    if now is not None and now.v == each.record.v:
+    if now == each.record:  # not by its version alone: it may have been removed and made anew
         if entry is None:
             raise Lost(f"{named(key_of(each.record))}: the store has lost a blob of it")
         return entry

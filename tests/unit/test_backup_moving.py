@@ -236,6 +236,28 @@ async def test_an_export_of_a_busy_store_takes_each_record_at_one_moment(tmp_pat
             assert len(found) == len(sample())
 
 
+async def test_a_record_that_is_made_anew_while_it_is_read_is_whole(tmp_path: Path) -> None:
+    """Removed and inserted again under its id and version: what is exported is the one or the other."""
+
+    class Anew(Troubled):
+        done = False
+
+        async def events(self, kind: str, tenant: str, id: str, **where: int) -> object:
+            if not self.done and id == "run-2":
+                self.done = True
+                found = await self._store.load(kind, tenant, id)
+                assert found is not None and await self._store.delete(kind, tenant, id, found.v)
+                other = Record(kind, tenant, id, b"new", found.index, found.due, found.v)
+                assert (await self._store.insert(other, op="x", events=[StoredEvent(1, b"new")])).won
+            return await self._store.events(kind, tenant, id, **where)
+
+    async with open_stores(tmp_path, "sqlite") as (source,):
+        await fill_in(source, sample())
+        found = [entry async for entry in steady_entries(Anew(source, lambda entry: entry))]  # type: ignore[arg-type]
+        [anew] = [entry for entry in found if entry.events == (StoredEvent(1, b"new"),)]
+        assert (anew.record.body, anew.blobs) == (b"new", ()) and len(found) == len(sample())
+
+
 @pytest.mark.parametrize("name", STORES)
 async def test_what_runs_is_named(tmp_path: Path, name: str) -> None:
     """ACTIVE runs under a lease, those of which nobody can tell, living workers; all else may be copied."""
