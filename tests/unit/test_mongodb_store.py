@@ -282,6 +282,23 @@ async def test_open_ends_what_dead_processes_left(store: MongoDBStore, place: So
     await other.close()
 
 
+@pytest.mark.parametrize("name", ["life", "events", "fresh", "moved"])
+async def test_sweeping_leaves_what_an_edited_document_may_name(
+    store: MongoDBStore, place: Somewhere, name: str
+) -> None:
+    """Somebody took a field out by hand: the store opens, its neighbours are moved on, and nothing of that record is removed."""
+    await store.insert(record(), op="a", blobs=[blob(b"\x02" * MEGABYTE)])
+    stale = ObjectId.from_datetime(OLD)
+    place["chunk"].update_many({}, {"$set": {"put": stale, "ahead": True}})
+    place["record"].update_one({"_id": "run/t/r"}, {"$unset": {name: ""}})
+    other = MongoDBStore(place.url)
+    await other.open()
+    assert place.count("chunk", put=stale) and place.count("record") == 1
+    await inside(other).writing.tidying.tidy("run/t/r")
+    assert (await other.insert(record("beside"), op="b")).won
+    await other.close()
+
+
 async def test_who_stays_open_ends_what_others_left(store: MongoDBStore, place: Somewhere) -> None:
     """Once a day, with a deletion: a worker that is never started anew leaves nothing to a TTL index, which knows no chunks."""
     await half_deleted(store, place, OLD)

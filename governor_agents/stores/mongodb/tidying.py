@@ -34,7 +34,7 @@ class Tidying:
     async def tidy(self, key: str) -> None:
         """Move the events and blobs that ride in a document out of it."""
         document = await self.to.record.find_one({"_id": key, **HERE}, _RIDING)
-        if document is None:
+        if document is None or not _ours(document):
             return
         life, moved = document["life"], document["moved"]
         events = [each for each in document["events"] if "seq" in each]
@@ -77,8 +77,9 @@ class Tidying:
         half = self.to.record.find({"gone": {"$lt": before}}, {"life": 1}).hint("gone").limit(SWEPT_AT_ONCE)
         leftovers = 0
         for document in await half.to_list(None):
-            await self.finish(document["_id"], document["life"])
-            leftovers += 1
+            if isinstance(life := document.get("life"), ObjectId):
+                await self.finish(document["_id"], life)
+                leftovers += 1
         return leftovers + await self._sweep_puts(ObjectId.from_datetime(before))
 
     async def _sweep_puts(self, before: ObjectId) -> int:
@@ -89,6 +90,8 @@ class Tidying:
             found |= {row["put"]: (row["life"], row["record"]) for row in await rows.to_list(None)}
         for put, (life, record) in found.items():
             document = await self.to.stands({"_id": record}, _RIDING)
+            if document is not None and not _ours(document):
+                continue  # what it names can no longer be told, so nothing of it is swept
             named = document is not None and document["life"] == life and put in _puts(document)
             for collection in (self.to.chunk, self.to.event):
                 where = {"life": life, "put": put}
@@ -100,6 +103,13 @@ class Tidying:
 
 
 _RIDING: Final[Document] = dict.fromkeys(("life", "events", "fresh", "moved", "dropped", "large"), 1)
+
+
+def _ours(document: Mapping[str, Any]) -> bool:
+    """False for a document that somebody edited so that it does not tell what rides in it; it is left as it is."""
+    lists = [document.get(name) for name in ("events", "fresh", "moved")]
+    told = all(isinstance(each, list) and all(isinstance(entry, Mapping) for entry in each) for each in lists)
+    return isinstance(document.get("life"), ObjectId) and told
 
 
 def _puts(document: Mapping[str, Any]) -> set[ObjectId]:
