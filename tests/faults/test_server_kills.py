@@ -71,7 +71,7 @@ class Poll:
         voting = asyncio.gather(*(one(number, *each) for number, each in enumerate(votes)))
         voting.add_done_callback(lambda _: self.again.set())
         for turn in range(1, KILLS + 1):
-            await self._until(len(votes) * turn // (KILLS + 1))
+            await self._until(len(votes) * turn // (KILLS + 1), voting)
             await asyncio.to_thread(kill)
             began = time.monotonic()
             await asyncio.to_thread(start)
@@ -81,10 +81,12 @@ class Poll:
             self.back.append(time.monotonic() - began)
         await asyncio.wait_for(voting, 10 * PATIENCE)
 
-    async def _until(self, count: int) -> None:
-        """Until so many were told."""
+    async def _until(self, count: int, voting: asyncio.Future[object]) -> None:
+        """Until so many were told. Raises what a voter met that is no answer."""
         async with asyncio.timeout(10 * PATIENCE):
             while len(self.told) < count:
+                if voting.done():
+                    voting.result()
                 self.again.clear()
                 await self.again.wait()
 

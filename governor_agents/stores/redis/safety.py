@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import BusyLoadingError, ResponseError
 
 from governor_agents.errors import StoreUnavailable
 from governor_agents.stores.redis.place import Place
@@ -26,6 +26,8 @@ async def unsafe_lines(node: Node, place: Place) -> list[str]:
     if isinstance(info, ResponseError):
         raise info
     said = parsed(info)
+    if said.get("loading") == "1":  # it says then that its log is off, which is so only until it has read it
+        raise BusyLoadingError("the server is reading its data")
     whose = f"{node.address[0]}:{node.address[1]}: " if node.address and place.form == "cluster" else ""
     if (version := said.get("redis_version", "0")) and _version(version) < OLDEST:
         raise StoreUnavailable(f"{place.shown}: {whose}the server is Redis {version}; 6.2 is the oldest that will do")
