@@ -35,6 +35,7 @@ class Report:
     audit_broken: int = 0
     unknown: int = 0
     dead: int = 0
+    asked_again: int = 0
     approved: int = 0
     refused_votes: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Report:
         """All of it on one line."""
         left = "".join(
             f" {name}={getattr(self, name)}"
-            for name in ("dead", "undrained", "broke_down", "audit_broken")
+            for name in ("dead", "asked_again", "undrained", "broke_down", "audit_broken")
             if getattr(self, name)
         )
         return (
@@ -107,9 +108,12 @@ async def judge(app: App, scene: Scene) -> Report:
         events = await app.governor.timeline(run.id)
         call = gated[-1] if gated else None
         said = told.get(f"{run.id}.{call.n}", frozenset()) if call else frozenset()
-        decided = sum(event["what"] in DECIDING for event in events)
+        decided = Counter(event["n"] for event in events if event["what"] in DECIDING)
         names = {run.id, *(app.governor.guard.key(run, call) for call in gated)}
-        weigh(report, Gate(run, call, sum(effects.pop(name, 0) for name in names), said, decided))
+        for earlier in gated[:-1]:
+            _weigh_earlier(report, earlier, decided[earlier.n], told.get(f"{run.id}.{earlier.n}", frozenset()))
+        counted = decided[call.n] if call else 0
+        weigh(report, Gate(run, call, sum(effects.pop(name, 0) for name in names), said, counted))
     for name in effects:
         report.found("lost", f"an effect of {name or 'nobody'}, which no store knows")
     for line in scene.asked.lines():
@@ -120,6 +124,17 @@ async def judge(app: App, scene: Scene) -> Report:
     for line in scene.trouble.lines():
         report.found("broke_down", f"{line['part']} ended by itself: {line['error'].strip().splitlines()[-1]}")
     return report
+
+
+def _weigh_earlier(report: Report, call: Call, decided: int, told: frozenset[Winner]) -> None:
+    """A call that people were asked for before the last one of its run.
+
+    A worker that was stopped between its look at the lease and its write of a LangGraph checkpoint brings another answer
+    of the model, with another call, when it wakes: people are asked for that one too, and of both at most one runs.
+    """
+    report.asked_again += 1
+    if decided > 1 or len(told) > 1:
+        report.found("winners_wrong", f"call {call.n}: {decided} decisions, people were told {sorted(told)}")
 
 
 def winners(lines: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Winner]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from governor_agents import Decision, Worker
 from governor_agents.core.records import Run, RunState
-from governor_agents.errors import CallNotRun, DecisionRefused, StoreError
+from governor_agents.errors import CallNotRun, DecisionRefused, Fenced, StoreError
 from tests.storm.app import APPROVERS, App, Scene, build
 
 UNSETTLED = (RunState.QUEUED, RunState.ACTIVE, RunState.WAITING, RunState.READY)
@@ -76,7 +76,7 @@ async def ask(app: App, scene: Scene, board: Board) -> None:
 
 
 async def _call(app: App, gate: int) -> None:
-    with contextlib.suppress(CallNotRun):
+    with contextlib.suppress(CallNotRun, Fenced):  # fenced: it was stopped for longer than its lease
         await app.move(gate)
 
 
