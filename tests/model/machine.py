@@ -470,8 +470,9 @@ class Machine(RuleBasedStateMachine):
     def over(self, call: Expected) -> bool:
         """True when no request of the call can be under way; whoever asks for the first time starts that time."""
         now = self.clock()
-        for name in call.attempts:
-            call.died.setdefault(name, now)
+        for one in self.calls.values():  # a worker is one process: dead for every call in doubt that it set out to run
+            for name in set(one.attempts) & set(call.attempts) if one.state in ("doubt", "again") else ():
+                one.died.setdefault(name, now)
         return now >= max(call.lapsed, *call.died.values()) + FLIGHT
 
     # -- what always holds ------------------------------------------------------------------------------------------

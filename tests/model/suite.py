@@ -16,7 +16,7 @@ from tests.model.mutations import MUTATIONS, seeded
 from tests.model.walk import Found, Walk
 from tests.stores import STORES
 
-EXAMPLES = {"sqlite": 200, "redis": 200, "redis-cluster": 100, "mongodb": 10}
+EXAMPLES = {"sqlite": 200, "redis": 200, "redis-cluster": 100, "mongodb": 50}
 """How many runs of 50 steps the machine plays on each store: fewer where a step takes longer."""
 
 
