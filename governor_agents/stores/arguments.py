@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from governor_agents.core.ports import INDEX_FIELDS, KINDS, Blob, Record, StoredEvent
 from governor_agents.errors import ClockError
+
+APART: Final = frozenset({"audit", "halt", "policy", "run"})
+"""Kinds whose records stand each for itself: one that is refused is listed as such, and the others are given."""
 
 MAX_COUNT = 2**53
 """Counters stay within what every store counts exactly (one of them may count in doubles)."""

@@ -35,13 +35,10 @@ from governor_agents.core.ports import KINDS, Blob, Held, Record, Store, StoredE
 from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError, SealBroken
 from governor_agents.keys import Keys
-from governor_agents.stores.arguments import check_count, check_fields, check_key, check_write
+from governor_agents.stores.arguments import APART, check_count, check_fields, check_key, check_write
 
 NAMES: Final = frozenset({"agent", "requester", "conversation"})
 """Index fields that are kept as HMACs."""
-
-APART: Final = frozenset({"audit", "halt", "policy", "run"})
-"""Kinds whose records stand each for itself: one that is refused is listed as such, and the others are given."""
 
 MARK: Final = ("keys", "*", "sealed")
 """Kind, tenant and id of the record that says whose seals a store holds."""

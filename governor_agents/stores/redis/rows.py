@@ -9,13 +9,11 @@ from typing import Final
 from governor_agents.core.codec import refused
 from governor_agents.core.ports import Record
 from governor_agents.errors import StoreError
+from governor_agents.stores.arguments import APART
 from governor_agents.stores.redis.keys import FIELDS, plain, time
 
 READ: Final = ("v", "due", "body", *FIELDS)
 """The fields of a record's hash that make a `Record`, in the order in which they are asked for."""
-
-_APART: Final = frozenset({"audit", "halt", "run"})
-"""Kinds whose records stand each for itself: one that cannot be read is listed with the reason, among the others."""
 
 Values = Sequence[bytes | None]
 
@@ -54,6 +52,6 @@ def listed(kind: str, tenant: str, id: str, values: Values, due: float | None = 
     try:
         return record_of(kind, tenant, id, values)
     except StoreError as error:
-        if kind not in _APART:
+        if kind not in APART:
             raise
         return Record(kind=kind, tenant=tenant, id=id, body=refused(str(error)), due=due)
