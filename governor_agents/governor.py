@@ -16,7 +16,7 @@ from governor_agents.background import Background
 from governor_agents.beginning import Beginning
 from governor_agents.claims import Heartbeats, lease_setting
 from governor_agents.conversations import Conversations
-from governor_agents.core import decisions, doubts, settling
+from governor_agents.core import doubts, settling
 from governor_agents.core.calls import Json
 from governor_agents.core.ports import Adapter, Handler, Store
 from governor_agents.core.records import (
@@ -31,14 +31,13 @@ from governor_agents.core.records import (
     approval_id,
     split_approval_id,
 )
-from governor_agents.core.sizes import MAX_SNAPSHOT, size_words
+from governor_agents.core.sizes import MAX_SNAPSHOT
 from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
+from governor_agents.deciding import Deciding
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
-    DeadlinePassed,
-    EditRefused,
     NotFound,
     UnknownAgent,
 )
@@ -47,7 +46,6 @@ from governor_agents.halts import Halt, Halts
 from governor_agents.keys import Keys, chosen
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce
-from governor_agents.operands import bound
 from governor_agents.policies import PolicySet, person_id
 from governor_agents.policies.keeping import Keeping, snapshot_limit
 from governor_agents.policies.keeping import retention as spans
@@ -121,6 +119,7 @@ class Governor:
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
+        self.deciding = Deciding(self)
         self.resolving = Resolving(self.runs)
         self.runs.retention = lambda: self.retention
         self.keeping = Retention(self.runs, self.conversations, self.audit, self.runs.retention)
@@ -318,46 +317,9 @@ class Governor:
         ``digest`` is that of the request the person saw; without it, of the request as it stands now. The first
         decision wins. Raises `NotFound` and every kind of `DecisionRefused`; what is refused is noted.
         """
-        with self.audit.refusals.watched("decide", id, by=by, channel=channel):
-            return await self._decide(id, decision, by, digest, channel)
+        return await self.deciding.decide(id, decision, by=by, digest=digest, channel=channel)
 
     decide_sync = twin(decide)
-
-    async def _decide(self, id: str, decision: Decision, by: str, digest: str | None, channel: str) -> Run:
-        approval = await self.approval(id)
-        call = approval.call
-        if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
-            return decisions.after_the_fact(approval.run, call, decision, person_id(by)).run
-        verdict, edited = None, call.as_tool_call(approval.run)
-        if decision.args is not None:
-            if len(decision.args) > self.max_snapshot:
-                size, most = size_words(len(decision.args)), size_words(self.max_snapshot)
-                raise EditRefused(f"the new arguments have {size}, and the limit is {most}")
-            edited, tool = edited.with_args(decision.args), self.policies.tool(call.tool)
-            edited, verdict = bound(edited, tool, self.policies.evaluate(edited, tool))
-        stamp = nonce()
-        person = person_id(by)
-
-        def step(run: Run, now: float) -> Change:
-            return decisions.decide(
-                run,
-                call.n,
-                decision,
-                by=person,
-                now=now,
-                digest=call.digest if digest is None else digest,
-                channel=channel,
-                verdict=verdict,
-                nonce=stamp,
-                operands=edited.operands,
-            )
-
-        try:
-            change = await self.loop.bridge(self.runs.change(approval.run.id, step, fresh=False))
-        except DeadlinePassed:  # what was told must hold, also when a clock is set back
-            await self.loop.bridge(self.runs.change(approval.run.id, decisions.pass_deadlines))
-            raise
-        return change.run
 
     async def cancel(self, id: str, *, by: str, reason: str = "", superseded: bool = False) -> Run:
         """End a run: at once, or as soon as the tool that is executing is done. Raises `NotFound`."""
