@@ -9,6 +9,7 @@
     │   ├── UnknownAgent
     │   ├── WrongEnvironment
     │   ├── MissingExtra
+    │   ├── ChannelUnusable        a channel whose settings the other side refuses
     │   └── UngovernedTool
     ├── ArgumentsError             arguments that are not plain JSON
     │   ├── OperandError           a file named in them that cannot be hashed
@@ -20,6 +21,8 @@
     │   ├── NotAnApprover
     │   ├── ReasonRequired
     │   ├── StaleDecision
+    │   ├── TokenUsed              a link that was used for something else
+    │   ├── DirectoryUnreadable    nobody can say who people are
     │   └── EditRefused
     ├── CallNotRun                 what a governed function raises instead of running
     │   ├── CallDenied
@@ -29,6 +32,7 @@
     │   ├── CallHalted
     │   └── CallInDoubt
     ├── CallFailed                 a governed function ran elsewhere and raised
+    ├── DeliveryFailed             a channel could not tell people; it is tried again
     ├── OutcomeUnknown             for tools to raise: it may have happened
     ├── ApprovalPending            the call waits for people; nothing ran
     ├── RunBlocked                 a doubt that an operator must settle first
@@ -102,6 +106,10 @@ class MissingExtra(ConfigError):
     """An optional library is not installed."""
 
 
+class ChannelUnusable(ConfigError):
+    """The approval channel cannot be used with these settings."""
+
+
 class UngovernedTool(ConfigError):
     """The agent has a tool that cannot be governed."""
 
@@ -146,6 +154,14 @@ class StaleDecision(DecisionRefused):
     """The decision names a request that has changed since; look at it again."""
 
 
+class TokenUsed(DecisionRefused):
+    """This link was used before."""
+
+
+class DirectoryUnreadable(DecisionRefused):
+    """The directory of people cannot be read, so nobody is identified; mend it and try again."""
+
+
 class EditRefused(DecisionRefused):
     """The edited arguments are not allowed."""
 
@@ -180,6 +196,17 @@ class CallInDoubt(CallNotRun):
 
 class CallFailed(GovernorError):
     """The governed call ran and raised an error."""
+
+
+class DeliveryFailed(GovernorError):
+    """The channel could not tell people; it is tried again.
+
+    ``retry_after`` is for how many seconds the other side wants to be left alone, None when it did not say.
+    """
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class OutcomeUnknown(GovernorError):

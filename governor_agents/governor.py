@@ -18,7 +18,7 @@ from governor_agents.claims import Heartbeats, lease_setting
 from governor_agents.conversations import Conversations
 from governor_agents.core import doubts, settling
 from governor_agents.core.calls import Json
-from governor_agents.core.ports import Adapter, Handler, Store
+from governor_agents.core.ports import Adapter, Directory, Handler, Store
 from governor_agents.core.records import (
     MAX_ATTEMPTS,
     Answer,
@@ -35,6 +35,7 @@ from governor_agents.core.sizes import MAX_SNAPSHOT
 from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.deciding import Deciding
+from governor_agents.desk import Desk
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
@@ -43,6 +44,7 @@ from governor_agents.errors import (
 )
 from governor_agents.guard import Guard
 from governor_agents.halts import Halt, Halts
+from governor_agents.identities import Identities
 from governor_agents.keys import Keys, chosen
 from governor_agents.liveness import this_worker
 from governor_agents.nonces import nonce
@@ -79,7 +81,9 @@ class Governor:
     all that is stored. A snapshot of more than ``max_snapshot`` bytes (or ``8MB``; default 64 MB) ends its run;
     ``retention`` (``{"completed": "30d"}``) says how long ended runs are kept. What is given here goes before the
     sections ``limits`` and ``retention`` of the policy files. ``secret`` keys idempotency keys (default
-    ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process).
+    ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process). ``people`` is the directory of
+    those who decide; without one, each address is somebody. ``public_url`` (default ``$GOVERNOR_PUBLIC_URL``) is where
+    people reach the pages of ``governor-agents serve``.
     """
 
     def __init__(
@@ -96,6 +100,8 @@ class Governor:
         keys: Keys | str | Path | None = None,
         max_snapshot: int | str | None = None,
         retention: Mapping[str, float | str] | None = None,
+        people: Directory | None = None,
+        public_url: str | None = None,
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
         self.tenant = tenant
@@ -130,6 +136,8 @@ class Governor:
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
         self.functions = Functions(self)
+        self.identities = Identities(people)
+        self.desk = Desk(self, os.environ.get("GOVERNOR_PUBLIC_URL", "") if public_url is None else public_url)
         self._handlers: dict[str, Handler] = dict(handlers or {})
         self._adapters: dict[str, Adapter] = {}
         self._prepared: dict[str, Prepared] = {}
@@ -193,7 +201,7 @@ class Governor:
         return self._adapters[name]
 
     def handler(self, name: str) -> Handler:
-        """The handler of this channel. Raises `ConfigError`."""
+        """The handler of this name, without a target. Raises `ConfigError`."""
         if name not in self._handlers:
             self._handlers[name] = plugins.make_handler(name)
         return self._handlers[name]

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from governor_agents.core.calls import CLOSED, IN_FLIGHT, Operand, Retry, ToolCall, thaw
-from governor_agents.core.verdicts import DAY, OnExpire, Stage
+from governor_agents.core.verdicts import DAY, OnExpire, Risk, Stage
 from governor_agents.errors import ArgumentsError
 
 T = TypeVar("T")
@@ -84,7 +84,8 @@ MAX_ATTEMPTS = 5
 DecisionKind = Literal["approve", "reject", "edit", "respond"]
 Answer = Literal["happened", "did-not-happen", "abandon"]
 """What an operator may say of a call in doubt."""
-NoticeKind = Literal["asked", "decided"]
+NoticeKind = Literal["asked", "decided", "reminded", "changed"]
+"""``asked``: somebody is newly asked; ``changed``: what is shown must be shown anew (votes, claims, comments ...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ class Vote:
     """One person's word on one call, and the digest it counts for.
 
     ``seen`` is the digest it was given on when that is another: the same bytes, asked again under a stricter policy.
+    ``seat`` is the approver in whose place it was given, empty when that is ``by``.
     """
 
     __pydantic_config__ = CLOSED
@@ -139,6 +141,41 @@ class Vote:
     reason: str = field(default="", repr=False)
     channel: str = ""
     seen: str = ""
+    seat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """An approver's seat in another's hands: ``to`` may decide for ``seat``, or alone may when it was ``moved``."""
+
+    __pydantic_config__ = CLOSED
+
+    seat: str
+    to: str
+    by: str
+    at: float
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """Who said that they are looking at it."""
+
+    __pydantic_config__ = CLOSED
+
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody who is asked wrote beside a request. It decides nothing."""
+
+    __pydantic_config__ = CLOSED
+
+    by: str
+    at: float
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +231,9 @@ class Call:
     instead of a result. ``in_flight`` is for how many seconds a request of the tool may still be under way after its
     worker died; ``doubt`` that an attempt ended without a result, ``lapsed`` when the latest did. ``restored`` names
     the quarantine in which it came from an old copy of its store.
+
+    ``headline`` is the policy's template for it. ``delegates`` are people to whom an approver may hand a seat,
+    ``handed`` the seats that were; ``reminders`` are the times at which people are still to be reminded.
     """
 
     __pydantic_config__ = CLOSED
@@ -241,6 +281,13 @@ class Call:
     replaces: int | None = None
     replaced_by: int | None = None
     restored: str = ""
+    headline: str = ""
+    risk: Risk = "normal"
+    delegates: tuple[str, ...] = ()
+    handed: tuple[HandOver, ...] = ()
+    taken_up: TakenUp | None = None
+    comments: tuple[Comment, ...] = ()
+    reminders: tuple[float, ...] = ()
 
     @property
     def edited(self) -> bool:
@@ -293,7 +340,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something people are to be told through one channel, at least once."""
+    """Something people are to be told through one channel, at least once.
+
+    ``channel`` is a handler's name, or ``NAME:TARGET``. While ``taken`` lies ahead, somebody delivers it.
+    """
 
     __pydantic_config__ = CLOSED
 
@@ -304,6 +354,7 @@ class Notice:
     due: float
     tries: int = 0
     card: str = ""
+    taken: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

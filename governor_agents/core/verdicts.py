@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from governor_agents.core.calls import CLOSED, Tool, ToolCall
+from governor_agents.core.hours import QuietHours
 
 Outcome = Literal["allow", "deny", "require_approval"]
 OnExpire = Literal["continue", "end_run"]
+Risk = Literal["low", "normal", "high"]
+"""How much is at stake, as the tool's declaration says; what is high is never decided in bulk."""
 
 STRICTNESS: dict[Outcome, int] = {"allow": 0, "require_approval": 1, "deny": 2}
 
@@ -40,7 +43,9 @@ class Verdict:
 
     ``policy`` names the rule that decided (``governor.yaml#refunds``), ``version`` the text it came from, ``code`` is
     a stable reason code (``rule``, ``default``, ``read_only``, ``policy_error``, ``no_approvers`` ...), ``reason`` is
-    for people. ``deadline`` and ``run_within`` are seconds: to decide, and to run once decided.
+    for people. ``deadline`` and ``run_within`` are seconds: to decide, and to run once decided. ``channels`` name
+    handlers, or are ``NAME:TARGET``; ``headline`` is a template, ``reminders`` are seconds after asking, ``quiet``
+    hours that no deadline counts, ``delegates`` people to whom an approver may hand a seat.
     """
 
     outcome: Outcome
@@ -55,6 +60,10 @@ class Verdict:
     on_expire: OnExpire = "continue"
     exclude_requester: bool = True
     channels: tuple[str, ...] = ("terminal",)
+    headline: str = ""
+    reminders: tuple[float, ...] = ()
+    quiet: QuietHours | None = None
+    delegates: tuple[str, ...] = ()
 
     @property
     def strictness(self) -> int:

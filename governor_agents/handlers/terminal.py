@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from governor_agents.core.calls import freeze_text, thaw
+from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ArgumentsError, MissingExtra
 from governor_agents.handlers.message import Message, to_text, visible
@@ -60,14 +61,20 @@ class TerminalHandler:
         self._stream = stream
         self._store = store
 
-    async def notify(self, approval: Approval) -> str:
+    async def start(self, desk: Desk) -> None:
+        """A terminal needs nothing."""
+
+    async def close(self) -> None:
+        """The stream stays the caller's."""
+
+    async def notify(self, approval: Approval, to: str = "") -> str:
         """Print the whole request and how to decide it. Keeps no card."""
         message = Message.of(approval)
         commands = Commands(self._store, approval.run.tenant).deciding(message, approval.id)
         self._print("\n" + to_text(message) + "\ndecide:\n" + "".join(f"  {line}\n" for line in commands))
         return ""
 
-    async def update(self, approval: Approval, card: str) -> None:
+    async def update(self, approval: Approval, card: str, to: str = "") -> None:
         """Print what became of it."""
         message = Message.of(approval)
         self._print(f"{message.id} {message.tool} is {message.state}: {message.outcome}\n")

@@ -135,8 +135,9 @@ def _words(text: str) -> str:
 
 
 async def _tell(governor: Governor, approval: Approval, notice: Notice) -> None:
-    handler = governor.handler(notice.channel)
+    name, _, to = notice.channel.partition(":")
+    handler = governor.handler(name)
     if notice.what == "decided":
-        await handler.update(approval, notice.card)
+        await handler.update(approval, notice.card, to)
     elif approval.call.state is CallState.PENDING:  # else decided meanwhile: nobody needs to be asked
-        await handler.notify(approval)
+        await handler.notify(approval, to)

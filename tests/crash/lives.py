@@ -65,11 +65,15 @@ class Desk:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def notify(self, approval: Approval) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Approval, to: str = "") -> str:
         self._ledger.note("asked", approval=approval.id, digest=approval.call.digest)
         return ""
 
-    async def update(self, approval: Approval, card: str) -> None:
+    async def update(self, approval: Approval, card: str, to: str = "") -> None:
         self._ledger.note("shown", approval=approval.id, state=str(approval.call.state))
 
 

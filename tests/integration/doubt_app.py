@@ -37,10 +37,14 @@ class Quiet:
 
     name = "quiet"
 
-    async def notify(self, approval: Any) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Any, to: str = "") -> str:
         return ""
 
-    async def update(self, approval: Any, card: str) -> None:
+    async def update(self, approval: Any, card: str, to: str = "") -> None:
         pass
 
 

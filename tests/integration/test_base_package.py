@@ -134,11 +134,15 @@ async def test_g6_an_instant_answer_counts(store: str) -> None:
         name = "desk"
         governor: Governor
 
-        async def notify(self, approval: Approval) -> str:
+        async def start(self, desk: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def notify(self, approval: Approval, to: str = "") -> str:
             await self.governor.decide(approval.id, Decision.approve(), by=ANN)
             return ""
 
-        async def update(self, approval: Approval, card: str) -> None:
+        async def update(self, approval: Approval, card: str, to: str = "") -> None:
             pass
 
     handler = Instant()
@@ -303,11 +307,15 @@ async def test_g18_trouble_is_written_down_and_time_is_the_store_s(store: str) -
         name = "desk"
         tries = 0
 
-        async def notify(self, approval: Approval) -> str:
+        async def start(self, desk: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def notify(self, approval: Approval, to: str = "") -> str:
             self.tries += 1
             raise ConnectionError("no route")
 
-        async def update(self, approval: Approval, card: str) -> None:
+        async def update(self, approval: Approval, card: str, to: str = "") -> None:
             pass
 
     down = Down()

@@ -165,10 +165,14 @@ async def test_a_run_of_which_people_are_still_to_be_told_stays(url: str) -> Non
         name = "terminal"
         down = True
 
-        async def notify(self, approval: Any) -> str:
+        async def start(self, desk: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def notify(self, approval: Any, to: str = "") -> str:
             return ""
 
-        async def update(self, approval: Any, card: str) -> None:
+        async def update(self, approval: Any, card: str, to: str = "") -> None:
             if self.down:
                 raise ConnectionError("down")
 

@@ -45,12 +45,16 @@ class Card:
             raise ConnectionError("the channel is down")
         self.told.append((what, approval.id))
 
-    async def notify(self, approval: Approval) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Approval, to: str = "") -> str:
         """Somebody is asked."""
         self._tell("asked", approval)
         return "card-1"
 
-    async def update(self, approval: Approval, card: str) -> None:
+    async def update(self, approval: Approval, card: str, to: str = "") -> None:
         """Somebody is told the outcome."""
         self._tell(f"decided:{approval.call.state}", approval)
 
@@ -200,7 +204,11 @@ async def test_full_hands_leave_runs_to_another_worker(
         return Segment(True, output="late")
 
     class Telling(Card):
-        async def notify(self, approval: Approval) -> str:
+        async def start(self, desk: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def notify(self, approval: Approval, to: str = "") -> str:
             told.set()
             return await super().notify(approval)
 

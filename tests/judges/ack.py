@@ -87,7 +87,11 @@ class Witness:
             action=action(tool, arguments),
         )  # fmt: skip
 
-    async def notify(self, approval: Approval) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Approval, to: str = "") -> str:
         """The approval channel: what it is given is what people see."""
         call = approval.call
         if self.edited.get(call.call_id) is None:
@@ -97,7 +101,7 @@ class Witness:
             )  # fmt: skip
         return ""
 
-    async def update(self, approval: Approval, card: str) -> None:
+    async def update(self, approval: Approval, card: str, to: str = "") -> None:
         """Outcomes are seen elsewhere."""
 
     def decided(self, approval: Approval, decision: Decision, run: Run) -> None:
@@ -127,7 +131,7 @@ class Witness:
             decision="allow" if yes else "deny", expires_at=until,
         )  # fmt: skip
 
-    def close(self, calls: Sequence[Call], run: Run) -> None:
+    def conclude(self, calls: Sequence[Call], run: Run) -> None:
         """What never ran, closed by the record; then the end of the session."""
         over = {event.action_id for event in self.events if event.type in ("action_executed", "action_blocked")}
         asked = {event.action_id: event.approval_id for event in self.events if event.type == "approval_requested"}
@@ -271,7 +275,7 @@ async def session(framework: str, name: str, script: Script, folder: Path) -> Wi
             run = await _decide(governor, witness, run, people)
             if run.state is RunState.READY:
                 run = await governor.resume(run.id)
-        witness.close(await governor.calls(run.id), run)
+        witness.conclude(await governor.calls(run.id), run)
     return witness
 
 

@@ -54,10 +54,14 @@ class Silent:
 
     name = "silent"
 
-    async def notify(self, approval: Approval) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Approval, to: str = "") -> str:
         return ""
 
-    async def update(self, approval: Approval, card: str) -> None:
+    async def update(self, approval: Approval, card: str, to: str = "") -> None:
         return None
 
 

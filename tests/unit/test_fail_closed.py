@@ -595,7 +595,11 @@ class Answering(Quiet):
         self.broken = broken
         self.governor: Governor | None = None
 
-    async def notify(self, approval: Any) -> str:
+    async def start(self, desk: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def notify(self, approval: Any, to: str = "") -> str:
         if self.broken or self.governor is None:
             raise OSError("the mail server does not answer")
         await self.governor.decide(approval.id, Decision.approve(), by=BOSS)

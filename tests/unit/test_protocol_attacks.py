@@ -1109,12 +1109,16 @@ def test_a_notice_is_delivered_once_by_two_workers() -> None:
         name = "terminal"
         asked = 0
 
-        async def notify(self, approval: Any) -> str:
+        async def start(self, desk: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def notify(self, approval: Any, to: str = "") -> str:
             self.asked += 1
             await asyncio.sleep(0.5)
             return ""
 
-        async def update(self, approval: Any, card: str) -> None:
+        async def update(self, approval: Any, card: str, to: str = "") -> None:
             return None
 
     async def main() -> None:

@@ -1,0 +1,124 @@
+"""What an approval channel may ask of the governor, and nothing else: see `core.ports.Desk`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from governor_agents import cards, limits, tokens
+from governor_agents.core.calls import Json, thaw
+from governor_agents.core.identity import Voter
+from governor_agents.core.ports import Card, Token
+from governor_agents.core.records import Approval, Decision
+from governor_agents.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from governor_agents.governor import Governor
+
+
+class Desk:
+    """The desk of one governor. Its coroutines may be awaited on any loop."""
+
+    def __init__(self, governor: Governor, public_url: str = "") -> None:
+        self._governor = governor
+        self.tenant = governor.tenant
+        self.public_url = public_url.rstrip("/")
+        self.cards = _Cards(governor)
+        self.tokens = _Tokens(governor)
+        self._limits = limits.Limits(governor.runs)
+
+    async def now(self) -> float:
+        """See `core.ports.Desk`."""
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._governor.runs.now())
+
+    async def approval(self, id: str) -> Approval:
+        """See `core.ports.Desk`."""
+        return await self._governor.approval(id)
+
+    async def inbox(self, person: str) -> list[Approval]:
+        """See `core.ports.Desk`."""
+        return await self._governor.inbox(person=person)
+
+    async def voter(self, address: str) -> Voter:
+        """See `core.ports.Desk`."""
+        return self._governor.identities.voter(address, await self.now())
+
+    def reach(self, person: str, kind: str) -> tuple[str, ...]:
+        """See `core.ports.Desk`."""
+        return self._governor.identities.reach(person, kind)
+
+    async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
+        """See `core.ports.Desk`."""
+        await self._governor.decide(id, decision, by=by, digest=digest, channel=channel)
+        return await self._governor.approval(id)
+
+    async def tool_schema(self, approval: Approval) -> Json:
+        """See `core.ports.Desk`."""
+        if not approval.call.schema_sha256:
+            return None
+        try:
+            text = await self._governor.loop.bridge(
+                self._governor.runs.blob(approval.run.id, approval.call.schema_sha256)
+            )
+        except SnapshotError:  # frozen by a version, or in a way, that did not keep it
+            return None
+        return thaw(text)
+
+    def refused(self, asked: str, reason: str, id: str, *, by: str = "", channel: str = "") -> None:
+        """See `core.ports.Desk`."""
+        self._governor.audit.refusals.note(asked, reason, id, by=by, channel=channel)
+
+    async def take(self, name: str, most: int, per: float) -> float:
+        """See `core.ports.Desk`."""
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._limits.take(name, most, per))
+
+
+class _Cards:
+    """The cards, from any loop."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+        self._cards = cards.Cards(governor.runs)
+
+    async def enter(self, approval: Approval, channel: str) -> Card:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._cards.enter(approval, channel))
+
+    async def find(self, id: str) -> Card | None:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._cards.find(id))
+
+    async def change(self, id: str, step: Callable[[Card], Card]) -> Card:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._cards.change(id, step))
+
+
+class _Tokens:
+    """The tokens, from any loop."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+        self._tokens = tokens.Tokens(governor.runs)
+
+    async def issue(self, purpose: str, person: str, subject: str, *, within: float, digest: str = "") -> str:
+        await self._governor.open()
+        work = self._tokens.issue(purpose, person, subject, within=within, digest=digest)
+        return await self._governor.loop.bridge(work)
+
+    async def look(self, text: str, purpose: str) -> Token:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._tokens.look(text, purpose))
+
+    async def use(self, text: str, purpose: str, answer: str) -> Token:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._tokens.use(text, purpose, answer))
+
+    async def mistake(self, text: str, purpose: str, most: int) -> Token:
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._tokens.mistake(text, purpose, most))
+
+    async def revoke(self, text: str) -> None:
+        await self._governor.open()
+        await self._governor.loop.bridge(self._tokens.revoke(text))

@@ -1,0 +1,37 @@
+"""Who an address stands for: asked of the directory anew each time; without one, an address stands for itself."""
+
+from __future__ import annotations
+
+from governor_agents.core.identity import SERVICE, Person, Voter, kind_of
+from governor_agents.core.ports import Directory
+from governor_agents.policies import person_id
+
+
+class Identities:
+    """The people of one governor. Raises `DirectoryUnreadable` wherever the directory does. Usable from any thread."""
+
+    def __init__(self, directory: Directory | None = None) -> None:
+        self.directory = directory
+
+    def person(self, address: str) -> Person | None:
+        """Whom the directory has under this id or address."""
+        return None if self.directory is None else self.directory.person(person_id(address))
+
+    def canonical(self, address: str) -> str:
+        """The one id of whoever has this address; the address itself where no directory knows it."""
+        person = self.person(address)
+        return person_id(address) if person is None else person.id
+
+    def voter(self, address: str, now: float) -> Voter:
+        """Whoever has this address, with those in whose place they may decide at ``now``."""
+        person = self.person(address)
+        if self.directory is None or person is None:
+            return Voter.plain(person_id(address))
+        service = person.service or any(name.startswith(SERVICE) for name in person.names)
+        return Voter(person.id, person.names, self.directory.stands_for(person.id, now), service)
+
+    def reach(self, person: str, kind: str) -> tuple[str, ...]:
+        """The addresses of a kind at which somebody named in a record is met."""
+        found = self.person(person)
+        names = (person_id(person),) if found is None else found.names
+        return tuple(name for name in names if kind_of(name) == kind)
