@@ -28,6 +28,7 @@ __all__ = [
     "outcome",
     "parse_visible",
     "to_text",
+    "under",
     "visible",
     "when",
 ]
@@ -274,7 +275,7 @@ def flatten(args: str) -> tuple[Argument, ...]:
 def _leaves(value: Json, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _leaves(item, _under(path, key))
+            yield from _leaves(item, under(path, key))
     elif isinstance(value, list) and value:
         for at, item in enumerate(value):
             yield from _leaves(item, f"{path}[{at}]")
@@ -282,7 +283,8 @@ def _leaves(value: Json, path: str) -> Iterator[tuple[str, str]]:
         yield path, freeze(value).decode()
 
 
-def _under(path: str, key: str) -> str:
+def under(path: str, key: str) -> str:
+    """The path of a key below a path."""
     if not _PLAIN_KEY.fullmatch(key):
         return f"{path}[{freeze(key).decode()}]"
     return f"{path}.{key}" if path else key

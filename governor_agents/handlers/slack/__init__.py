@@ -1,0 +1,1 @@
+"""Slack as an approval channel: cards out, clicks in."""
