@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from governor_agents import plugins
+from governor_agents import plugins, schemas
 from governor_agents.claims import Claim
 from governor_agents.core import driving, halting, settling
 from governor_agents.core.calls import Json, freeze
@@ -162,7 +162,8 @@ class Beginning:
         opened = driving.start(born, now, owner=owner, lease=lease, event=RunEvent.CAPTURE)
         snapshot = Snapshot(kept.id, adapter.name, adapter.framework)
         change = driving.pause(opened.run, now, owner=owner, fence=opened.run.fence, snapshot=snapshot, asks=asks)
-        return await runs.create(evolve(change, events=(*opened.events, *change.events)), now, (kept,))
+        whole = evolve(change, events=(*opened.events, *change.events))
+        return await runs.create(whole, now, (kept, *schemas.blobs(asks)))
 
     # -- claimed ----------------------------------------------------------------------------------------------------
 

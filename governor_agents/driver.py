@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from governor_agents import schemas
 from governor_agents.background import Background
 from governor_agents.claims import Claim, Heartbeats, held
 from governor_agents.core import driving, halting
@@ -161,7 +162,7 @@ class Driver:
                 closed=closed[0] if closed else None,
             )
 
-        blobs = (kept, closed[1]) if closed else (kept,)
+        blobs = (kept, *schemas.blobs(asks), *((closed[1],) if closed else ()))
         return (await self._runs.change(claim.run, step, blobs=blobs, fresh=False)).run
 
     async def _abandon(self, claim: Claim) -> Run:

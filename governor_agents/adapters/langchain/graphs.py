@@ -17,7 +17,8 @@ from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
-from governor_agents.core.calls import Json, freeze, sha256
+from governor_agents import schemas
+from governor_agents.core.calls import Json, freeze
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -40,7 +41,7 @@ def schema_sha256(tool: BaseTool | None) -> str:
         return ""
     schema: Any = tool.tool_call_schema
     shown = schema if isinstance(schema, dict) else schema.model_json_schema()
-    return sha256(freeze(json.loads(json.dumps(shown, default=str))))
+    return schemas.note(freeze(json.loads(json.dumps(shown, default=str))))
 
 
 def tool_nodes(graph: Graph) -> Iterator[tuple[str, ToolNode]]:

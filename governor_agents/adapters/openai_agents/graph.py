@@ -8,6 +8,7 @@ from typing import Any
 
 from agents import Agent, FunctionTool, Handoff, ToolSearchTool
 
+from governor_agents import schemas
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.errors import ArgumentsError
 
@@ -15,7 +16,7 @@ from governor_agents.errors import ArgumentsError
 def schema_sha256(tool: FunctionTool) -> str:
     """The hash of a tool's parameters, as approvals are bound to it."""
     try:
-        return sha256(freeze(tool.params_json_schema))
+        return schemas.note(freeze(tool.params_json_schema))
     except ArgumentsError:  # a schema written by hand may hold tuples and the like
         return sha256(json.dumps(tool.params_json_schema, sort_keys=True, default=str).encode())
 
