@@ -21,7 +21,7 @@ help: ## list the targets
 demo: .venv/.demo ## run the main job, for both frameworks: ARGS="--decide reject"
 	@$(BIN)/governor-agents demo --framework all $(ARGS)
 
-test: .venv/.test ## run the whole test suite: ARGS="-k sqlite"
+test: .venv/.test .venv/.browser ## run the whole test suite: ARGS="-k sqlite"
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-crash: .venv/.test ## kill processes at every named point, on every store: ARGS="--kills 50"; GOVERNOR_NIGHTLY=1 for 5,000
@@ -66,6 +66,15 @@ clean: ## remove the environments, builds and caches (stores such as governor.db
 	@echo "installing governor-agents and the development tools into .venv (a minute or so) ..."
 	@$(call install,$(BIN)) -e '.[demo,dev,agentdojo]'
 	@touch .venv/.demo $@
+
+# Pages and pictures are looked at in a real browser: the system's Chromium, else one of playwright's own.
+.venv/.browser: .venv/.test
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing chromium, in which the tests look at pages ..."; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+		else $(BIN)/python -m playwright install chromium; fi
+	@touch $@
 
 .venv/.bench: .venv/.test
 	@echo "installing what the benchmarks compare with into .venv ..."
