@@ -42,7 +42,7 @@ class Resolving:
     ) -> Run:
         """Write the answer down. Raises every kind of `ResolutionRefused`; deaths that were seen stay noted."""
         if how == "did-not-happen":
-            await self._note_deaths(run, by if worker_dead else "")
+            await self._note_deaths(run, n, by if worker_dead else "")
         change = await self._runs.change(
             run.id,
             lambda run, now: doubts.resolve(
@@ -51,11 +51,13 @@ class Resolving:
         )
         return change.run
 
-    async def _note_deaths(self, run: Run, word: str) -> None:
-        """Which workers of calls in doubt are dead; on somebody's word, also those that cannot be seen from here."""
+    async def _note_deaths(self, run: Run, n: int, word: str) -> None:
+        """Which workers of calls in doubt are dead; on somebody's word, those of call ``n`` that are not seen here."""
+        call = run.call(n)
+        own = {attempt.owner for attempt in call.attempts} if call is not None else set()
         seen = {owner: is_dead(owner) for owner in doubts.suspects(run)}
         dead = {owner for owner, gone in seen.items() if gone}
-        said = {owner for owner, gone in seen.items() if gone is None} if word else set()
+        said = {owner for owner, gone in seen.items() if gone is None and owner in own} if word else set()
         if dead:
             await self._runs.change(run.id, lambda run, now: doubts.note_deaths(run, now, dead))
         if said:

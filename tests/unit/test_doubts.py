@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core import decisions, doubts, driving, execution, settling
+from governor_agents.core import decisions, doubts, driving, execution, settling, telling
 from governor_agents.core.calls import Tool, ToolCall, sha256
 from governor_agents.core.records import CallState, Change, Decision, Result, Run, RunState, Snapshot, evolve
 from governor_agents.core.verdicts import Stage, Verdict
@@ -24,6 +24,9 @@ from governor_agents.errors import (
     TooEarly,
     WorkerMayLive,
 )
+from governor_agents.resolving import Resolving
+from governor_agents.runs import Runs
+from governor_agents.stores.memory import MemoryStore
 
 W1, W2 = "w1", "w2"
 ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob")),), deadline=3600.0)
@@ -592,3 +595,25 @@ def test_an_expiry_that_ends_a_queued_run_leaves_its_doubt_to_people() -> None:
     assert (run.state, state(run, 3)) == (RunState.QUEUED, CallState.APPROVED)
     run = driving.tick(run, 300.0).run
     assert (run.state, state(run, 2), state(run, 3)) == (RunState.BLOCKED, CallState.UNKNOWN, CallState.EXPIRED)
+
+
+@pytest.mark.anyio
+async def test_an_operators_word_reaches_the_workers_of_the_named_call_alone() -> None:
+    """Nobody said anything of the worker of the other call in doubt, which may hold a request in its hand."""
+    here, there = "elsewhere-1", "elsewhere-2"
+    run = intent(begun(approved(ask(), ask(id="c2")), owner=here), 2, 4.0, here).run
+    run = driving.tick(run, 40.0).run
+    second = run.call(2)
+    assert second is not None
+    run = run.with_call(evolve(second, attempts=(evolve(second.attempts[0], owner=there),)))
+    store = MemoryStore(clock=lambda: 50.0)
+    await store.open()
+    runs = Runs(store, "t")
+    await runs.create(Change(run, (telling.run_event("run.started"),)), 50.0)
+    with pytest.raises(TooEarly):
+        await Resolving(runs).answer(
+            run, 1, "did-not-happen", by="op", evidence="the log", worker_dead=True, verdict=ASK, nonce="new"
+        )
+    died = [[attempt.died for attempt in call.attempts] for call in (await runs.get(run.id)).calls]
+    assert died == [[50.0], [None]]
+    assert doubts.suspects(run) == {here, there}, "both of them are in doubt: the control"
