@@ -4,7 +4,9 @@
 
     GovernorError
     ├── ConfigError                what you wrote cannot be used (file, line, mend)
-    │   ├── PolicyFileError
+    │   ├── FileUnusable           a file that you wrote
+    │   │   ├── PolicyFileError
+    │   │   └── PeopleFileError
     │   ├── KeyFileError
     │   ├── UnknownAgent
     │   ├── WrongEnvironment
@@ -80,14 +82,22 @@ class ConfigError(GovernorError):
     """The configuration cannot be used."""
 
 
-class PolicyFileError(ConfigError):
-    """The policy file cannot be used."""
+class FileUnusable(ConfigError):
+    """A file cannot be used; ``errors`` are all its problems, one line each with file and line number."""
 
     def __init__(self, message: str | None = None, *, errors: Sequence[str] = ()) -> None:
         self.errors = tuple(errors)
         more = len(self.errors) - 1
         first = self.errors[0] + (f" (and {more} more)" if more > 0 else "") if self.errors else None
         super().__init__(message or first)
+
+
+class PolicyFileError(FileUnusable):
+    """The policy file cannot be used."""
+
+
+class PeopleFileError(FileUnusable):
+    """The people file cannot be used."""
 
 
 class KeyFileError(ConfigError):

@@ -36,6 +36,7 @@ from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.deciding import Deciding
 from governor_agents.desk import Desk
+from governor_agents.directory import open_people
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
@@ -82,8 +83,9 @@ class Governor:
     ``retention`` (``{"completed": "30d"}``) says how long ended runs are kept. What is given here goes before the
     sections ``limits`` and ``retention`` of the policy files. ``secret`` keys idempotency keys (default
     ``$GOVERNOR_SECRET``, else from the keys, else random, made anew by every process). ``people`` is the directory of
-    those who decide; without one, each address is somebody. ``public_url`` (default ``$GOVERNOR_PUBLIC_URL``) is where
-    people reach the pages of ``governor-agents serve``.
+    those who decide, or the path of a people file (default ``$GOVERNOR_PEOPLE``); without one, each address is
+    somebody. ``public_url`` (default ``$GOVERNOR_PUBLIC_URL``) is where people reach the pages of ``governor-agents
+    serve``.
     """
 
     def __init__(
@@ -100,10 +102,11 @@ class Governor:
         keys: Keys | str | Path | None = None,
         max_snapshot: int | str | None = None,
         retention: Mapping[str, float | str] | None = None,
-        people: Directory | None = None,
+        people: Directory | str | Path | None = None,
         public_url: str | None = None,
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
+        self.identities = Identities(open_people(people))
         self.tenant = tenant
         self.env = env
         kept: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
@@ -136,7 +139,6 @@ class Governor:
         self.watch = Watch(self.store)
         self.agents: dict[str, Callable[[], Any]] = {}
         self.functions = Functions(self)
-        self.identities = Identities(people)
         self.desk = Desk(self, os.environ.get("GOVERNOR_PUBLIC_URL", "") if public_url is None else public_url)
         self._handlers: dict[str, Handler] = dict(handlers or {})
         self._adapters: dict[str, Adapter] = {}

@@ -24,14 +24,19 @@ class Identities:
 
     def voter(self, address: str, now: float) -> Voter:
         """Whoever has this address, with those in whose place they may decide at ``now``."""
-        person = self.person(address)
-        if self.directory is None or person is None:
-            return Voter.plain(person_id(address))
+        person, id = self.person(address), person_id(address)
+        if self.directory is None or (person is None and kind_of(id)):
+            return Voter.plain(id)
+        if person is None:  # an id without a scheme is the directory's own: somebody who is not there any more
+            return Voter(id, ())
         service = person.service or any(name.startswith(SERVICE) for name in person.names)
         return Voter(person.id, person.names, self.directory.stands_for(person.id, now), service)
 
     def reach(self, person: str, kind: str) -> tuple[str, ...]:
         """The addresses of a kind at which somebody named in a record is met."""
-        found = self.person(person)
-        names = (person_id(person),) if found is None else found.names
-        return tuple(name for name in names if kind_of(name) == kind)
+        return tuple(name for name in self.names(person) if kind_of(name) == kind)
+
+    def names(self, address: str) -> tuple[str, ...]:
+        """Everything that whoever has this address may be named by."""
+        person = self.person(address)
+        return (person_id(address),) if person is None else person.names

@@ -44,8 +44,8 @@ class Verdict:
     ``policy`` names the rule that decided (``governor.yaml#refunds``), ``version`` the text it came from, ``code`` is
     a stable reason code (``rule``, ``default``, ``read_only``, ``policy_error``, ``no_approvers`` ...), ``reason`` is
     for people. ``deadline`` and ``run_within`` are seconds: to decide, and to run once decided. ``channels`` name
-    handlers, or are ``NAME:TARGET``; ``headline`` is a template, ``reminders`` are seconds after asking, ``quiet``
-    hours that no deadline counts, ``delegates`` people to whom an approver may hand a seat.
+    handlers, or are ``NAME:TARGET``; ``headline`` is a template, ``reminders`` are seconds after asking,
+    ``quiet_hours`` hours that no deadline counts, ``delegates`` people to whom an approver may hand a seat.
     """
 
     outcome: Outcome
@@ -62,7 +62,7 @@ class Verdict:
     channels: tuple[str, ...] = ("terminal",)
     headline: str = ""
     reminders: tuple[float, ...] = ()
-    quiet: QuietHours | None = None
+    quiet_hours: QuietHours | None = None
     delegates: tuple[str, ...] = ()
 
     @property

@@ -103,7 +103,7 @@ class _Composer:
         root = self._node(event, 0)
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
-                raise Problem(_line(event), "a policy file is one document; remove the ---")
+                raise Problem(_line(event), "a file is one document; remove the ---")
         return root
 
     def _node(self, event: yaml.Event, depth: int) -> Node:

@@ -18,91 +18,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from governor_agents.core.calls import Tool
 from governor_agents.errors import ConfigError, PolicyFileError
+from governor_agents.policies import reading
 from governor_agents.policies.asks import Defaults, stage
-from governor_agents.policies.document import MAX_BYTES, Node, Problem, parse
+from governor_agents.policies.document import Node, Problem
 from governor_agents.policies.groups import Groups, check_approver
 from governor_agents.policies.keeping import NOTHING, OUTCOMES, Keeping
-from governor_agents.policies.readers import RULE_READERS, TERM_READERS, TOOL_READERS, Reader, at, each, scalar, version
+from governor_agents.policies.readers import RULE_READERS, TERM_READERS, TOOL_READERS, at, each, scalar
+from governor_agents.policies.reading import Reading, Source, Unreadable, all_lines
 from governor_agents.policies.rules import Rule, RuleList, version_of
-from governor_agents.policies.values import GROUP, approver, count, one_line, seconds, size, suggestion, text
+from governor_agents.policies.values import GROUP, approver, count, seconds, size
 
-_Found = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A text to read. ``name`` stands in verdicts, ``path`` in messages."""
-
-    name: str
-    path: str
-    text: str
+SECTIONS = ("approvals", "groups", "tools", "rules", "limits", "retention")
 
 
-class _File:
-    """Reads one file section by section and collects what is wrong with it."""
+class _File(Reading):
+    """Reads one policy file section by section."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.problems: list[tuple[int, str]] = []
+        super().__init__(source, SECTIONS)
         self.groups: dict[str, tuple[str, ...]] = {}
         self._known: Mapping[str, object] = {}
-        self._sections: dict[str, Node] = {}
-        self._root = Node(1, {})
         self._approvers = each(self._approver)
-        try:
-            self._root = parse(source.text)
-        except Problem as problem:
-            self.problems.append((problem.line, str(problem)))
-            return
-        keep: Reader = lambda node: node  # noqa: E731
-        sections = dict.fromkeys(("approvals", "groups", "tools", "rules", "limits", "retention"), keep)
-        found = self._fields(self._root, sections | {"version": scalar(version)}, "the file", ("version",))
-        self._sections = {name: node for name, node in found.items() if isinstance(node, Node)}
-
-    def _fields(self, node: Node, readers: Mapping[str, Reader], what: str, needs: Sequence[str] = ()) -> _Found:
-        """What could be read of a mapping; the rest is noted as problems."""
-        found: _Found = {}
-        if not isinstance(node.value, dict):
-            self.problems.append((node.line, f"{what} must be a mapping, written like key: value"))
-            return found
-        for key, item in node.value.items():
-            read = readers.get(key)
-            if read is None:
-                self.problems.append((node.lines[key], f"unknown key {one_line(key, 40)!r}{suggestion(key, readers)}"))
-                continue
-            try:
-                found[key] = at(item, read)
-            except Problem as problem:
-                self.problems.append((problem.line, f"{key}: {problem}"))
-        missing = [key for key in needs if key not in node.value]
-        self.problems.extend((node.line, f"{what} has no {key!r}") for key in missing)
-        return found
-
-    def _entries(self, section: str) -> Iterable[tuple[str, int, Node]]:
-        """Name, line and value of each entry of a section that is a mapping from names."""
-        node = self._sections.get(section)
-        if node is None:
-            return
-        if not isinstance(node.value, dict):
-            self.problems.append((node.line, f"{section} must be a mapping from names, written like name: ..."))
-            return
-        for name, item in node.value.items():
-            try:
-                yield text(name, f"a name under {section}"), node.lines[name], item
-            except ConfigError as error:
-                self.problems.append((node.lines[name], str(error)))
 
     def read_groups(self) -> None:
         """The groups, without a look at which others they name."""
         member = each(scalar(approver))
-        for name, line, node in self._entries("groups"):
+        for name, line, node in self.entries("groups"):
             try:
                 self.groups[name] = at(node, member) if node.value != [] else ()
             except Problem as problem:
@@ -115,7 +62,7 @@ class _File:
     def check_groups(self, known: dict[str, tuple[str, ...]]) -> None:
         """Make the groups of all files known to this one; note members and names that do not fit."""
         self._known = known
-        for name, line, node in self._entries("groups"):
+        for name, line, node in self.entries("groups"):
             if set(known.get(name, ())) != set(self.groups.get(name, ())):
                 self.problems.append((line, f"group {name!r} has other people in another file"))
             for item in node.value if isinstance(node.value, list) else ():
@@ -127,7 +74,7 @@ class _File:
 
     def blame_groups(self, cycle: str) -> None:
         """Note that groups hold one another, at the first group of this file that does."""
-        lines = [line for name, line, _ in self._entries("groups") if repr(name) in cycle]
+        lines = [line for name, line, _ in self.entries("groups") if repr(name) in cycle]
         self.problems.extend((line, cycle) for line in lines[:1])
 
     def _approver(self, node: Node) -> str:
@@ -139,7 +86,7 @@ class _File:
         readers = {"approvers": self._approvers, "quorum": scalar(count), "within": scalar(seconds)}
 
         def read(item: Node) -> Any:
-            found = self._fields(item, readers, "a stage", ("approvers",))
+            found = self.fields(item, readers, "a stage", ("approvers",))
             return stage(found.get("approvers", ()), found.get("quorum", 1), found.get("within"))
 
         return each(read)(node)
@@ -147,7 +94,7 @@ class _File:
     def _rule(self, node: Node) -> Rule | None:
         before = len(self.problems)
         readers = RULE_READERS | {"approvers": self._approvers, "stages": self._stages}
-        found = self._fields(node, readers, "a rule", ("name", "tool", "then"))
+        found = self.fields(node, readers, "a rule", ("name", "tool", "then"))
         if len(self.problems) > before:
             return None
         try:
@@ -159,7 +106,7 @@ class _File:
 
     def rules(self) -> list[Rule]:
         """The rules in order, those that could be read."""
-        node = self._sections.get("rules")
+        node = self.sections.get("rules")
         if node is None:
             return []
         if not isinstance(node.value, list):
@@ -176,25 +123,25 @@ class _File:
     def tools(self, known: dict[str, Tool]) -> dict[str, Tool]:
         """What is declared of tools; ``known`` is what files before this one declare, and grows."""
         found: dict[str, Tool] = {}
-        for name, line, node in self._entries("tools"):
-            found[name] = Tool(name, **self._fields(node, TOOL_READERS, name))
+        for name, line, node in self.entries("tools"):
+            found[name] = Tool(name, **self.fields(node, TOOL_READERS, name))
             if known.setdefault(name, found[name]) != found[name]:
                 self.problems.append((line, f"tool {name!r} is declared otherwise in another file; declare it once"))
         return found
 
     def defaults(self) -> Defaults:
         """The section ``approvals``."""
-        node = self._sections.get("approvals")
+        node = self.sections.get("approvals")
         readers = TERM_READERS | {"approvers": self._approvers}
-        return Defaults(**self._fields(node, readers, "approvals")) if node is not None else Defaults()
+        return Defaults(**self.fields(node, readers, "approvals")) if node is not None else Defaults()
 
     def keeping(self) -> Keeping:
         """The sections ``limits`` and ``retention``."""
-        limits, retention = self._sections.get("limits"), self._sections.get("retention")
-        said = self._fields(limits, {"snapshot": scalar(size)}, "limits") if limits is not None else {}
+        limits, retention = self.sections.get("limits"), self.sections.get("retention")
+        said = self.fields(limits, {"snapshot": scalar(size)}, "limits") if limits is not None else {}
         spans = dict.fromkeys(OUTCOMES, scalar(seconds))
         return Keeping(
-            said.get("snapshot"), self._fields(retention, spans, "retention") if retention is not None else NOTHING
+            said.get("snapshot"), self.fields(retention, spans, "retention") if retention is not None else NOTHING
         )
 
     def rule_list(self, groups: Groups, tools: dict[str, Tool]) -> RuleList:
@@ -203,21 +150,16 @@ class _File:
             self.rules(),
             name=self.source.name,
             source=self.source.path,
-            version=version_of(self._root.plain()),
+            version=version_of(self.root.plain()),
             defaults=self.defaults(),
             groups=groups.members,
             tools=self.tools(tools),
             keeping=self.keeping(),
         )
 
-    def lines(self) -> list[str]:
-        """The problems, one line each, in the order of the file."""
-        problems = sorted(dict.fromkeys(self.problems), key=lambda problem: problem[0])
-        return [f"{self.source.path}:{line}: {what}" for line, what in problems]
-
 
 def _stop_on_problems(files: Iterable[_File]) -> None:
-    lines = [line for file in files for line in file.lines()]
+    lines = all_lines(files)
     if lines:
         raise PolicyFileError(errors=lines)
 
@@ -252,17 +194,9 @@ def read(sources: Sequence[Source]) -> list[RuleList]:
 def load(path: str | PathLike[str], name: str) -> Source:
     """A file, not yet read as policies. Raises `PolicyFileError`."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise PolicyFileError(errors=[f"{path}: {getattr(error, 'strerror', None) or error}"]) from None
-    if len(data) > MAX_BYTES:
-        raise PolicyFileError(errors=[f"{path}:1: the file is larger than {MAX_BYTES} bytes"])
-    try:
-        return Source(name, str(path), data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PolicyFileError(errors=[f"{path}:{line}: the file is not UTF-8"]) from None
+        return reading.load(path, name)
+    except Unreadable as error:
+        raise PolicyFileError(errors=[str(error)]) from None
 
 
 def read_files(paths: Sequence[str | PathLike[str]]) -> list[RuleList]:

@@ -91,7 +91,8 @@ class PolicySet:
     @classmethod
     def from_text(cls, text: str, name: str = "policy.yaml") -> Self:
         """The policies of a YAML text; ``name`` stands for the file's. Raises `PolicyFileError`."""
-        from governor_agents.policies.file import Source, read
+        from governor_agents.policies.file import read
+        from governor_agents.policies.reading import Source
 
         return cls(read([Source(name, name, text)]))
 

@@ -26,6 +26,7 @@ MAX_COMPARED = 500
 """How many known names a misspelt one is compared with; comparing is slow."""
 
 GROUP = "group:"
+ROLE = "role:"
 
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _UNITS = (86_400, 3_600, 60, 1)

@@ -272,7 +272,8 @@ class Published(PolicySet):
         return text
 
     def _parsed(self, found: Publication, text: str) -> Sequence[RuleList]:
-        from governor_agents.policies.file import Source, read
+        from governor_agents.policies.file import read
+        from governor_agents.policies.reading import Source
 
         try:
             return read([Source("published", f"published policies, version {found.version}", text)])

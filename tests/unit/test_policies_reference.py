@@ -18,7 +18,8 @@ from hypothesis.errors import NoSuchExample
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.verdicts import STRICTNESS, Verdict
 from governor_agents.policies import PolicySet, allow, deny, require_approval
-from governor_agents.policies.file import Source, read
+from governor_agents.policies.file import read
+from governor_agents.policies.reading import Source
 
 TRUE, FALSE, FAILS = "true", "false", "fails"
 CONDITIONS = {
