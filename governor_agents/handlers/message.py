@@ -1,20 +1,23 @@
 r"""The one rendering of a request: what people are shown, the same for every channel.
 
-A `Message` is made of the stored record alone. Its headline comes from the policy, the tool and the agent's registered
-name, never from the model's words. Nothing is ever left out or shortened: the arguments stand there path by path and as
-the canonical JSON that was hashed and will run. All of its texts have been through `visible`, so no text in it holds a
-line break, a control or a bidi character; a channel adds only its own escaping (HTML, Slack ...).
+A `Message` is made of the stored record alone. Its headline is the policy's template, or made of the tool's and the
+agent's registered names, never of the model's words: of arguments it shows values, as the values that they are. Nothing
+is ever left out or shortened: the arguments stand there path by path and as the canonical JSON that was hashed and will
+run. What a model said beside its call is not in the record and is shown nowhere. All of its texts have been through
+`visible`, so no text in it holds a line break, a control or a bidi character; a channel adds only its own escaping
+(HTML, Slack ...).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from governor_agents.core.calls import Json, freeze, thaw
-from governor_agents.core.records import Approval, Call, CallState, Vote, approval_id
+from governor_agents.core.headline import MISSING, Path, fill_headline
+from governor_agents.core.records import Approval, Call, CallState, Comment, HandOver, Vote, approval_id
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.visible import parse_visible, visible
 
@@ -32,6 +35,9 @@ __all__ = [
     "visible",
     "when",
 ]
+
+HEADLINE_VALUE = 60
+"""A value with more visible characters than this is not put into a headline: it is named there, and stands below."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
@@ -68,7 +74,9 @@ class Message:
     ``arguments`` may be empty where paths would repeat themselves beyond measure; ``args`` is always complete.
     ``asked_args`` is what the model asked for when a person has edited, else empty. ``seconds`` is the deadline as
     epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty;
-    ``restored`` says that it comes from an old copy of the store.
+    ``restored`` says that it comes from an old copy of the store. ``alike`` are the ids of identical calls that wait
+    for the same decision; ``held`` says that it was kept back because too much was asked at once. ``risk`` is as
+    declared.
     """
 
     id: str
@@ -98,10 +106,16 @@ class Message:
     state: str
     waits: bool
     outcome: str
+    risk: str
+    handed: tuple[str, ...]
+    taken_up: str
+    comments: tuple[str, ...]
+    alike: tuple[str, ...]
+    held: str
 
     @classmethod
-    def of(cls, approval: Approval) -> Message:
-        """The message of an approval as it stands."""
+    def of(cls, approval: Approval, *, alike: Sequence[str] = (), held: str = "") -> Message:
+        """The message of an approval as it stands, and of the identical calls that share its card."""
         run, call = approval.run, approval.call
         agent = run.agent or "a function"
         args = call.args.decode("utf-8", "backslashreplace")
@@ -109,7 +123,7 @@ class Message:
         return cls(
             id=visible(approval.id),
             run=visible(run.id),
-            headline=visible(f"{agent} asks to run {call.tool}"),
+            headline=_headline(approval) or visible(f"{agent} asks to run {call.tool}"),
             tool=visible(call.tool),
             agent=visible(run.agent),
             requester=visible(run.requester),
@@ -134,7 +148,18 @@ class Message:
             state=call.state.value,
             waits=call.state is CallState.PENDING,
             outcome=outcome(call),
+            risk=call.risk,
+            handed=tuple(map(_handed, call.handed)),
+            taken_up="" if call.taken_up is None else visible(call.taken_up.by) + f", since {when(call.taken_up.at)}",
+            comments=tuple(map(_commented, call.comments)),
+            alike=tuple(map(visible, alike)),
+            held=visible(held),
         )
+
+    @property
+    def count(self) -> int:
+        """How many identical calls a decision on this counts for."""
+        return 1 + len(self.alike)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Label and text of everything but the arguments, in the order to show them. None is empty."""
@@ -142,6 +167,13 @@ class Message:
         yield "state", f"{self.state}: {self.outcome}"
         if self.restored and self.waits:
             yield "careful", self.restored
+        if self.held and self.waits:
+            yield "held", self.held
+        if self.risk != "normal":
+            yield "risk", self.risk
+        if self.alike:
+            others = ", ".join(self.alike)
+            yield "identical", f"{self.count} identical calls wait; a decision here counts for each: also {others}"
         yield "tool", self.tool
         yield "asked for by", ", ".join(filter(None, (self.requester, self.agent and f"agent {self.agent}")))
         if self.conversation:
@@ -154,7 +186,11 @@ class Message:
             yield "approvers", self.stage
             yield "may decide", ", ".join(self.people) or "nobody (no listed person is left)"
         yield from (("file", file) for file in self.files)
+        yield from (("handed over", line) for line in self.handed)
         yield from (("vote", vote) for vote in self.votes)
+        if self.taken_up:
+            yield "looked at by", self.taken_up
+        yield from (("comment", comment) for comment in self.comments)
         if self.waits and self.reason_required:
             yield "reason", "required"
         if self.deadline:
@@ -162,6 +198,22 @@ class Message:
         yield "digest", self.digest
         if self.replaces:
             yield "asked anew", f"in the place of {self.replaces}, which did not happen"
+
+
+def _headline(approval: Approval) -> str:
+    """The policy's headline, visible; empty without one."""
+    return visible(fill_headline(approval.run, approval.call, _in_headline)).strip()
+
+
+def _in_headline(path: Path, value: Json) -> str:
+    """A value within a headline: names as they are, arguments as JSON, so that a text there has its quotes."""
+    name = path[-1]
+    if value is MISSING:
+        return f"(no {name})"
+    if path[0] != "args":
+        return str(value)
+    text = freeze(value).decode()
+    return text if len(visible(text)) <= HEADLINE_VALUE else f"({name}, {len(text)} characters: see below)"
 
 
 def _restored(call: Call) -> str:
@@ -219,13 +271,27 @@ def _decided(call: Call, vote: Vote) -> str:
     reason = f" ({visible(vote.reason)})" if vote.reason else ""
     edited = call.edited and vote.kind == "approve"
     verb = "approved, as edited," if edited else _VERBS[vote.kind]
-    return f"{verb} by {visible(vote.by)} at {when(vote.at)}{reason}"
+    return f"{verb} by {_voter(vote)} at {when(vote.at)}{reason}"
+
+
+def _voter(vote: Vote) -> str:
+    return visible(vote.by) + (f" in the place of {visible(vote.seat)}" if vote.seat and vote.seat != vote.by else "")
+
+
+def _handed(over: HandOver) -> str:
+    by = f" by {visible(over.by)}" if over.by != over.seat else ""
+    what = f"{visible(over.to)} decides instead" if over.moved else f"{visible(over.to)} may decide too"
+    return f"seat of {visible(over.seat)}: {what} (handed over{by} at {when(over.at)})"
+
+
+def _commented(comment: Comment) -> str:
+    return f"{visible(comment.by)} at {when(comment.at)}: {visible(comment.text)}"
 
 
 def _voted(call: Call, vote: Vote) -> str:
     reason = f": {visible(vote.reason)}" if vote.reason else ""
     stage = f" (stage {vote.stage + 1})" if len(call.stages) > 1 else ""
-    return f"{_VERBS[vote.kind]} by {visible(vote.by)} at {when(vote.at)}{stage}{reason}"
+    return f"{_VERBS[vote.kind]} by {_voter(vote)} at {when(vote.at)}{stage}{reason}"
 
 
 def asks(call: Call) -> str:
