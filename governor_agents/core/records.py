@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from governor_agents.core.calls import CLOSED, IN_FLIGHT, Operand, Retry, ToolCall, thaw
+from governor_agents.core.hours import QuietHours
 from governor_agents.core.verdicts import DAY, OnExpire, Risk, Stage
 from governor_agents.errors import ArgumentsError
 
@@ -84,6 +85,8 @@ MAX_ATTEMPTS = 5
 DecisionKind = Literal["approve", "reject", "edit", "respond"]
 Answer = Literal["happened", "did-not-happen", "abandon"]
 """What an operator may say of a call in doubt."""
+Standing = Literal["", "delegate", "substitute"]
+"""As what somebody speaks in another's place: handed over for this request, or while the other is away."""
 NoticeKind = Literal["asked", "decided", "reminded", "changed"]
 """``asked``: somebody is newly asked; ``changed``: what is shown must be shown anew (votes, claims, comments ...)."""
 
@@ -128,7 +131,8 @@ class Vote:
     """One person's word on one call, and the digest it counts for.
 
     ``seen`` is the digest it was given on when that is another: the same bytes, asked again under a stricter policy.
-    ``seat`` is the approver in whose place it was given, empty when that is ``by``.
+    ``seat`` is the approver in whose place it was given, empty when that is ``by``; ``standing`` says as what, empty
+    for the same person under another name. ``own``: whoever asked for the call gave it.
     """
 
     __pydantic_config__ = CLOSED
@@ -142,6 +146,8 @@ class Vote:
     channel: str = ""
     seen: str = ""
     seat: str = ""
+    standing: Standing = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +239,8 @@ class Call:
     the quarantine in which it came from an old copy of its store.
 
     ``headline`` is the policy's template for it. ``delegates`` are people to whom an approver may hand a seat,
-    ``handed`` the seats that were; ``reminders`` are the times at which people are still to be reminded.
+    ``handed`` the seats that were; ``reminders`` are the times at which people are still to be reminded;
+    ``quiet_hours`` are not counted into any of its times; ``shown`` is when a channel last showed it as it was then.
     """
 
     __pydantic_config__ = CLOSED
@@ -288,6 +295,16 @@ class Call:
     taken_up: TakenUp | None = None
     comments: tuple[Comment, ...] = ()
     reminders: tuple[float, ...] = ()
+    quiet_hours: QuietHours | None = None
+    shown: float | None = None
+
+    def hands(self, seat: str) -> tuple[str, tuple[str, ...]]:
+        """Whose an approver's seat is now, and who else may decide for it because that person said so."""
+        holder, delegates = seat, tuple[str, ...]()
+        for over in self.handed:
+            if over.seat == seat:
+                holder, delegates = (over.to, ()) if over.moved else (holder, (*delegates, over.to))
+        return holder, delegates
 
     @property
     def edited(self) -> bool:
@@ -489,9 +506,11 @@ class Approval:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Who may decide now: the stage's people without those who are excluded."""
+        """Who may decide now: those whose seats the stage's are, and to whom these were handed; nobody excluded."""
         people = self.call.stages[self.call.stage].people if self.call.stages else ()
-        return tuple(person for person in people if person not in self.call.excluded)
+        seats = [self.call.hands(seat) for seat in people if seat not in self.call.excluded]
+        found = dict.fromkeys(person for holder, delegates in seats for person in (holder, *delegates))
+        return tuple(person for person in found if person not in self.call.excluded)
 
     @property
     def deadline(self) -> float | None:

@@ -13,7 +13,7 @@ from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call, next_
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import Change, Run, evolve
 from governor_agents.core.records import RunState as R
-from governor_agents.core.telling import call_event, notices, run_event
+from governor_agents.core.telling import call_event, free_at, heads, notices, run_event
 from governor_agents.errors import IllegalTransition
 
 UNKNOWN = "unknown_outcome"
@@ -197,7 +197,7 @@ def due(run: Run) -> float | None:
     """When a worker must look at this run, None when never. Notices wait while the run is driven."""
     if run.state.ended and not run.outbox:
         return run.keep_until
-    times = [] if run.state is R.ACTIVE else [notice.due for notice in run.outbox]
+    times = [] if run.state is R.ACTIVE else [free_at(notice) for notice in heads(run)]
     if not run.state.ended:
         for call in run.having(C.PENDING):
             times += [at for at in (call.expires, call.stage_expires) if at is not None]

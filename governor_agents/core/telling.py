@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from governor_agents.core.records import Call, CallState, Change, Event, Notice, NoticeKind, Run, evolve
+
+MAX_RETRY_AFTER = 3600.0
+"""The longest, in seconds, that another side may put a notice off."""
 
 
 def call_event(call: Call, what: str = "", *, by: str = "", **detail: str | int | float | bool) -> Event:
@@ -29,12 +33,26 @@ def asked_event(call: Call) -> Event:
 def notices(run: Run, call: Call, what: NoticeKind, now: float) -> tuple[Notice, ...]:
     """One notice per channel of a call, unless the same one already waits. One that tells of other terms is another:
 
-    it may be on its way to a channel now, and taken for told when it arrives.
+    it may be on its way to a channel now, and taken for told when it arrives. ``changed`` says nothing of its own, so
+    there is none where any other of this call waits for its channel.
     """
+    if what == "changed":
+        waits = {notice.channel for notice in run.outbox if notice.n == call.n and notice.taken <= now}
+        return tuple(_changed(run, call.n, channel, now) for channel in call.channels if channel not in waits)
     known = {notice.id for notice in run.outbox}
-    stamp = f"{call.n}:{what}:{call.stage}:{call.digest[:32]}"
+    handed = f":{len(call.handed)}" if what == "asked" and call.handed else ""
+    left = f":{len(call.reminders)}" if what == "reminded" else ""
+    stamp = f"{call.n}:{what}:{call.stage}:{call.digest[:32]}{handed}{left}"
     made = (Notice(f"{stamp}:{channel}", call.n, what, channel, now) for channel in call.channels)
     return tuple(notice for notice in made if notice.id not in known)
+
+
+def _changed(run: Run, n: int, channel: str, now: float) -> Notice:
+    """A notice like no other that waits or is on its way."""
+    known, at = {notice.id for notice in run.outbox}, 1
+    while f"{n}:changed:{at}:{channel}" in known:
+        at += 1
+    return Notice(f"{n}:changed:{at}:{channel}", n, "changed", channel, now)
 
 
 def run_event(what: str, *, by: str = "", **detail: str | int | float | bool) -> Event:
@@ -52,30 +70,88 @@ def _stands(run: Run) -> tuple[object, ...]:
     return run.state, run.generation, run.fence, run.cancel, run.blocked, calls
 
 
+def heads(run: Run) -> tuple[Notice, ...]:
+    """Of each call and channel the notice that is next. The others wait behind it, so a card hears things in order."""
+    first: dict[tuple[int, str], Notice] = {}
+    for notice in run.outbox:
+        first.setdefault((notice.n, notice.channel), notice)
+    return tuple(first.values())
+
+
+def to_deliver(run: Run, now: float) -> tuple[Notice, ...]:
+    """What may be taken for delivery now: what is next, due, and in nobody's hands."""
+    return tuple(notice for notice in heads(run) if free_at(notice) <= now)
+
+
+def free_at(notice: Notice) -> float:
+    """From when on a notice that is next may be taken."""
+    return max(notice.due, notice.taken)
+
+
 def take_notices(run: Run, now: float, *, until: float) -> Change:
-    """Take what is due for delivery until ``until``, so that no other worker delivers it too. No audit event."""
-    due = [notice for notice in run.outbox if notice.due <= now]
+    """Take what is to be delivered until ``until``, so that no other worker delivers it too. No audit event."""
+    due = to_deliver(run, now)
     if not due:
         return Change(run)
-    return Change(evolve(run, outbox=tuple(evolve(n, due=until) if n in due else n for n in run.outbox)))
+    return Change(evolve(run, outbox=tuple(evolve(n, taken=until) if n in due else n for n in run.outbox)))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a notice could not be delivered; ``retry_after`` is for how many seconds the other side wants to be left."""
+
+    reason: str
+    retry_after: float | None = None
 
 
 def delivered(
-    run: Run, now: float, *, done: Collection[str], failed: Mapping[str, str], first: float, most: float
+    run: Run,
+    now: float,
+    *,
+    taken: Collection[Notice],
+    failed: Mapping[str, Failure],
+    first: float,
+    most: float,
 ) -> Change:
-    """Take delivered notices out of the outbox, and put off those that failed: ``first`` seconds, then doubled."""
-    left: list[Notice] = []
+    """What became of the notices that a deliverer had ``taken``: those that ``failed`` (by id) are put off, the others
+    are told.
+
+    One that failed waits ``first`` seconds, then twice as long each time up to ``most``; or as long as the other side
+    said. Whoever comes back when the notice is no longer in his hands may have shown something old over something new:
+    the card is then shown anew.
+    """
     events: list[Event] = []
-    for notice in run.outbox:
-        if notice.id in done:
-            events.append(
-                Event("notice.delivered", notice.n, "", "", (("channel", notice.channel), ("about", notice.what)))
-            )
-        elif notice.id in failed:
+    for notice in taken:
+        if notice not in run.outbox or notice.taken <= now:
+            run = _shown_anew(run, notice, now)
+            events.append(_of_notice("notice.late", notice))
+        elif (failure := failed.get(notice.id)) is not None:
             delay = min(most, first * 2.0 ** min(notice.tries, 20))
-            left.append(evolve(notice, tries=notice.tries + 1, due=now + delay))
-            detail = (("channel", notice.channel), ("about", notice.what), ("reason", failed[notice.id][:500]))
-            events.append(Event("notice.failed", notice.n, "", "", detail))
+            if failure.retry_after is not None:
+                delay = min(MAX_RETRY_AFTER, max(first, failure.retry_after))
+            later = evolve(notice, tries=notice.tries + 1, due=now + delay, taken=0.0)
+            run = evolve(run, outbox=tuple(later if other == notice else other for other in run.outbox))
+            events.append(_of_notice("notice.failed", notice, reason=failure.reason[:500]))
         else:
-            left.append(notice)
-    return Change(evolve(run, outbox=tuple(left)), tuple(events)) if events else Change(run)
+            run = _told(evolve(run, outbox=tuple(other for other in run.outbox if other != notice)), notice, now)
+            events.append(_of_notice("notice.delivered", notice))
+    return Change(run, tuple(events))
+
+
+def _of_notice(what: str, notice: Notice, **detail: str) -> Event:
+    about = (("channel", notice.channel), ("about", notice.what), *detail.items())
+    return Event(what, notice.n, "", "", about)
+
+
+def _told(run: Run, notice: Notice, now: float) -> Run:
+    """The run once a channel shows the call as it is."""
+    call = run.call(notice.n)
+    return run if call is None or call.state is not CallState.PENDING else run.with_call(evolve(call, shown=now))
+
+
+def _shown_anew(run: Run, notice: Notice, now: float) -> Run:
+    """The run with a notice that comes after all that may be on its way now."""
+    same = [other for other in run.outbox if (other.n, other.channel) == (notice.n, notice.channel)]
+    if any(other.taken <= now for other in same):
+        return run
+    return evolve(run, outbox=(*run.outbox, _changed(run, notice.n, notice.channel, now)))

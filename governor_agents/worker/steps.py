@@ -6,10 +6,10 @@ import logging
 
 from governor_agents.claims import pass_time
 from governor_agents.core import driving, telling
-from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState
+from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState, evolve
 from governor_agents.core.settling import HALT
 from governor_agents.crash import crash_point
-from governor_agents.errors import ConfigError, Fenced, GovernorError
+from governor_agents.errors import ConfigError, DeliveryFailed, Fenced, GovernorError
 from governor_agents.governor import Governor
 
 log = logging.getLogger("governor_agents.worker")
@@ -33,7 +33,7 @@ async def tend(governor: Governor, run: Run) -> Run:
     if run.state is RunState.BLOCKED and run.blocked == HALT and run.not_before <= now:
         run = await governor.loop.bridge(governor.stopped.free(run.id))
         tell_state(run)
-    if run.state is not RunState.ACTIVE and any(notice.due <= now for notice in run.outbox):
+    if run.state is not RunState.ACTIVE and telling.to_deliver(run, now):
         run = await deliver(governor, run)
     return run
 
@@ -99,12 +99,11 @@ async def deliver(governor: Governor, run: Run) -> Run:
 
     def take(run: Run, now: float) -> Change:
         nonlocal taken
-        taken = tuple(notice for notice in run.outbox if notice.due <= now)
+        taken = tuple(evolve(notice, taken=now + TAKEN) for notice in telling.to_deliver(run, now))
         return telling.take_notices(run, now, until=now + TAKEN)
 
     run = (await governor.loop.bridge(governor.runs.change(run.id, take, point="notice.taken"))).run
-    done: list[str] = []
-    failed: dict[str, str] = {}
+    failed: dict[str, telling.Failure] = {}
     calls = {call.n: call for call in await governor.loop.bridge(governor.runs.all_calls(run))} if taken else {}
     for notice in taken:
         try:
@@ -112,18 +111,19 @@ async def deliver(governor: Governor, run: Run) -> Run:
                 crash_point("notice:before")
                 await _tell(governor, Approval(run, calls[notice.n]), notice)
                 crash_point("notice:after")
-            done.append(notice.id)
+        except DeliveryFailed as error:
+            failed[notice.id] = telling.Failure(_words(str(error)), error.retry_after)
         except GovernorError as error:
-            failed[notice.id] = _words(str(error))
+            failed[notice.id] = telling.Failure(_words(str(error)))
         except Exception as error:  # a channel's trouble is its own: it must not stop the others
-            failed[notice.id] = _words(f"{type(error).__name__}: {error}")
+            failed[notice.id] = telling.Failure(_words(f"{type(error).__name__}: {error}"))
     for id, why in failed.items():
-        log.warning("run %s: notice %s was not delivered: %s", run.id, id, why)
+        log.warning("run %s: notice %s was not delivered: %s", run.id, id, why.reason)
     change = await governor.loop.bridge(
         governor.runs.change(
             run.id,
             lambda run, now: telling.delivered(
-                run, now, done=done, failed=failed, first=RETRY_NOTICE, most=MAX_NOTICE_DELAY
+                run, now, taken=taken, failed=failed, first=RETRY_NOTICE, most=MAX_NOTICE_DELAY
             ),
         )
     )
@@ -137,7 +137,7 @@ def _words(text: str) -> str:
 async def _tell(governor: Governor, approval: Approval, notice: Notice) -> None:
     name, _, to = notice.channel.partition(":")
     handler = governor.handler(name)
-    if notice.what == "decided":
+    if notice.what in ("decided", "changed"):
         await handler.update(approval, notice.card, to)
     elif approval.call.state is CallState.PENDING:  # else decided meanwhile: nobody needs to be asked
         await handler.notify(approval, to)

@@ -109,7 +109,7 @@ def _notice_lost() -> None:
     """A notice is gone as soon as a worker has taken it."""
 
     def take_notices(run: Run, now: float, *, until: float) -> Change:
-        left = tuple(notice for notice in run.outbox if notice.due > now)
+        left = tuple(notice for notice in run.outbox if notice not in telling.to_deliver(run, now))
         return Change(evolve(run, outbox=left)) if len(left) < len(run.outbox) else Change(run)
 
     telling.take_notices = take_notices

@@ -230,10 +230,9 @@ def _park(run: Run, event: Event, config: Configuration) -> Change:
 
 
 def _delivered(run: Run, event: Event, config: Configuration) -> Change:
-    taken = [notice for notice in run.outbox if notice.due > NOW][:1]
-    failed = {notice.id: "down" for notice in taken} if event.word == "failed" else {}
-    done = [] if failed else [notice.id for notice in taken]
-    return telling.delivered(run, NOW, done=done, failed=failed, first=-1.0, most=TAKEN)
+    taken = [notice for notice in run.outbox if notice.taken > NOW][:1]
+    failed = {notice.id: telling.Failure("down") for notice in taken} if event.word == "failed" else {}
+    return telling.delivered(run, NOW, taken=taken, failed=failed, first=-1.0, most=TAKEN)
 
 
 def _take(run: Run, event: Event, config: Configuration) -> Change:

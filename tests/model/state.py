@@ -111,6 +111,7 @@ def _still_call(call: Call) -> Call:
         call,
         told=call.told if call.state is CallState.ANSWERED else "",
         created=NOW,
+        shown=None,
         why="",
         code="",
         resolved=None,
@@ -126,7 +127,8 @@ def _still_attempt(attempt: Attempt) -> Attempt:
 
 
 def _still_notice(notice: Notice) -> Notice:
-    return replace(notice, due=NOW if notice.due <= NOW else NOW + TAKEN, tries=0)
+    taken = NOW + TAKEN if notice.taken > NOW else 0.0
+    return replace(notice, due=NOW if notice.due <= NOW else NOW + TAKEN, tries=0, taken=taken)
 
 
 def aged(

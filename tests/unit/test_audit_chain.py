@@ -189,15 +189,14 @@ def transitions() -> dict[str, Callable[..., Change]]:
 def arguments(function: Callable[..., Change], run: Run) -> Iterator[dict[str, Any]]:
     """Every combination of values for the parameters behind the run."""
     names = [name for name in inspect.signature(function).parameters if name != "run"]
-    ids = [notice.id for notice in run.outbox]
     first = run.calls[0] if run.calls else None
     values = VALUES | {
         "fence": (run.fence,),
         "call": run.calls,
         "digest": (first.digest if first else "",),
         "attempt": (max(1, len(first.attempts)) if first else 1,),
-        "done": ((), ids),
-        "failed": ({}, dict.fromkeys(ids, "why")),
+        "taken": ((), run.outbox),
+        "failed": ({}, {notice.id: telling.Failure("why") for notice in run.outbox}),
     }
     unknown = [name for name in names if name not in values]
     assert not unknown, f"{function.__name__}: give {unknown} values in VALUES"

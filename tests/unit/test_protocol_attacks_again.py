@@ -53,13 +53,13 @@ def test_people_hear_of_a_demand_that_came_while_the_first_notice_was_on_its_way
     """Asked again while a slow channel still delivers the first card: that one tells of a digest that nobody may use."""
     told = replace(ASK, channels=("chat",))
     run = telling.take_notices(paused(ask(told)), 1.5, until=60.0).run
-    on_its_way = [notice.id for notice in run.outbox]
+    on_its_way = run.outbox
     run = claim(vote(run, "alice").run)
     strict = replace(told, stages=(*told.stages, Stage(("cfo",), ("carol",))), channels=("chat",))
     strict = replace(strict, stages=tuple(reversed(strict.stages)))
     run = driving.abandon(intent(run, strict).run, 5.0, owner=W1, fence=2).run
     assert state(run) is CallState.PENDING
-    run = telling.delivered(run, 6.0, done=on_its_way, failed={}, first=1.0, most=2.0).run
+    run = telling.delivered(run, 6.0, taken=on_its_way, failed={}, first=1.0, most=2.0).run
     assert "asked" in [notice.what for notice in run.outbox]
 
 
