@@ -1,0 +1,104 @@
+"""What stands behind a control: the card, its approvals as they are now, and whether those are what was shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from governor_agents.core.ports import Card, Desk
+from governor_agents.core.records import Approval, Decision
+from governor_agents.errors import NotFound, StaleDecision
+from governor_agents.handlers.answers import refusal
+from governor_agents.handlers.message import Message
+from governor_agents.handlers.slack.actors import Actor
+from governor_agents.handlers.slack.controls import Spot, read_value, tag, waiting
+from governor_agents.handlers.slack.payloads import Refused, malformed
+
+CHANNEL = "slack"
+"""What votes and refused requests name this channel by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A card and its approvals. ``fresh``: what waits is exactly what the control was posted with."""
+
+    card: Card
+    approvals: tuple[Approval, ...]
+    fresh: bool
+
+    @property
+    def first(self) -> Approval:
+        """The approval that is shown; the others are identical calls."""
+        return (waiting(self.approvals) or self.approvals)[0]
+
+    @property
+    def headline(self) -> str:
+        """What people read above it, visible."""
+        return Message.of(self.first).headline
+
+    def asked(self) -> tuple[Approval, ...]:
+        """The approvals that a decision is about: all that wait, or those that were decided when none does.
+
+        Raises `Refused` when what waits is not what was shown.
+        """
+        waits = waiting(self.approvals)
+        if waits and not self.fresh:
+            raise Refused(
+                200, StaleDecision.code, "This request has changed since the card was shown; look at it again."
+            )
+        return waits or self.approvals
+
+
+async def look(desk: Desk, value: str, spot: Spot) -> Behind:
+    """What a control stands for; ``spot`` is the message it was clicked on.
+
+    An unknown card, one of another tenant and one of another workspace are refused alike (404). A click on a message
+    that is not where this card was posted is refused (403): a copy shows what nobody vouches for.
+    """
+    found = read_value(value)
+    if found is None:
+        raise malformed("the control carries no card")
+    card = await desk.cards.find(found[0])
+    spots = [Spot.of(place.ref) for place in card.places] if card is not None else []
+    here = any(each is not None and each.team == spot.team for each in spots)
+    if card is None or not here or card.channel.partition(":")[0] != CHANNEL:
+        raise _unknown()
+    if spot not in spots:
+        raise Refused(403, "wrong_place", "This is not the card that was posted; use the original.")
+    try:
+        approvals = tuple([await desk.approval(id) for id in card.approvals])
+    except NotFound:  # its run is no longer kept
+        raise _unknown() from None
+    return Behind(card, approvals, tag(approvals) == found[1])
+
+
+def _unknown() -> Refused:
+    return Refused(404, NotFound.code, refusal(NotFound()).text)
+
+
+async def decide(desk: Desk, behind: Behind, decision: Decision, actor: Actor) -> Approval:
+    """Count a decision on everything the card stands for; the approval that is shown, as it then stands.
+
+    Raises what `Desk.decide` does. A card of several identical calls is decided call by call, so a replay of the
+    request goes on where this one was cut off.
+    """
+    if decision.kind == "edit" and not behind.fresh and (known := await _edited_so(desk, behind, decision, actor)):
+        return known
+    last = behind.first
+    for approval in _before_others(behind.asked(), decision):
+        digest = approval.call.digest
+        last = await desk.decide(approval.id, decision, by=actor.address, digest=digest, channel=CHANNEL)
+    return last
+
+
+async def _edited_so(desk: Desk, behind: Behind, decision: Decision, actor: Actor) -> Approval | None:
+    """The approval that this person edited just so and that waits for others: the request came twice."""
+    by = (await desk.voter(actor.address)).id
+    for approval in waiting(behind.approvals):
+        if approval.call.args == decision.args and any(v.by == by and v.kind == "edit" for v in approval.call.votes):
+            return approval
+    return None
+
+
+def _before_others(approvals: tuple[Approval, ...], decision: Decision) -> tuple[Approval, ...]:
+    """Of several identical calls an edit or an answer is meant for one: the first."""
+    return approvals[:1] if decision.kind in ("edit", "respond") else approvals

@@ -1,0 +1,285 @@
+"""What comes in from Slack: decisions count once, for whoever may, about what was shown; all else is refused and noted."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from governor_agents import Decision
+from governor_agents.core.calls import thaw
+from governor_agents.core.records import CallState
+from governor_agents.handlers.slack.payloads import MAX_BODY
+from tests.slack_interactions import Interaction
+from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, POLICY, Office, office
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Office]:
+    async with office(tmp_path / "a.db") as made:
+        yield made
+
+
+async def test_a_click_on_approve_counts(here: Office) -> None:
+    """Approve is one click: the vote names the person by workspace and user, and the channel."""
+    posted = await here.ask()
+    answer = await here.click(posted, "approve", by=ALICE)
+    assert (answer.status, answer.body, answer.refused) == (200, None, "")
+    call = await here.call(posted)
+    assert call.state is CallState.APPROVED
+    assert [(vote.by, vote.kind, vote.channel) for vote in call.votes] == [(ADDRESS[ALICE], "approve", "slack")]
+    assert await here.refusals() == []
+
+
+async def test_reject_asks_for_the_reason(here: Office) -> None:
+    """Reject opens a modal; what was typed is the reason, and the modal closes."""
+    posted = await here.ask()
+    await here.click(posted, "reject", by=ALICE)
+    assert (await here.call(posted)).state is CallState.PENDING
+    assert await here.submit({"reason": "no invoice <!channel>"}, by=ALICE) is None
+    call = await here.call(posted)
+    assert call.state is CallState.REJECTED
+    assert call.votes[-1].reason == "no invoice <!channel>"
+    assert here.slack.refusals() == []
+
+
+async def test_respond_answers_in_the_tools_place(here: Office) -> None:
+    """Respond opens a modal for the answer; an answer of blanks is an error at its field."""
+    posted = await here.ask()
+    await here.click(posted, "respond", by=ALICE)
+    assert (await here.submit({"answer": "  "}, by=ALICE))["errors"] == {"answer": "this may not be empty"}
+    assert await here.submit({"answer": "done by hand"}, by=ALICE) is None
+    call = await here.call(posted)
+    assert (call.state, call.told) == (CallState.ANSWERED, "done by hand")
+
+
+async def test_an_edit_shows_what_will_run_before_it_counts(here: Office) -> None:
+    """The form comes from the tool's schema; wrong texts are told at their fields; the result is confirmed, then counts."""
+    posted = await here.ask(amount=5, to="x")
+    await here.click(posted, "edit", by=ALICE)
+    labels = {block["label"]["text"]: block["block_id"] for block in here.view()["blocks"] if block["type"] == "input"}
+    assert set(labels) == {"amount", "to", "note"}
+    amount = labels["amount"]
+    assert "digits" in (await here.submit({amount: "five"}, by=ALICE))["errors"][amount]
+    assert "nothing" in json.dumps((await here.submit({}, by=ALICE))["errors"])
+    shown = await here.submit({amount: "123456789012345678901234567890"}, by=ALICE)
+    assert shown["callback_id"] == "confirm"
+    assert '"amount":123456789012345678901234567890' in json.dumps(shown["blocks"]).replace('\\"', '"')
+    assert (await here.call(posted)).state is CallState.PENDING
+    assert await here.submit({}, by=ALICE) is None
+    call = await here.call(posted)
+    assert call.state is CallState.APPROVED
+    assert thaw(call.args)["amount"] == 123456789012345678901234567890
+    assert here.slack.refusals() == []
+
+
+async def test_an_edit_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    """The confirmed edit of a call that needs a second vote, sent again, answers the same and changes nothing."""
+    policy = POLICY + "rules:\n  - {name: two, tool: wire, then: require_approval, quorum: 2}\n"
+    async with office(tmp_path / "a.db", policy) as here:
+        posted = await here.ask(amount=5, to="x")
+        await here.click(posted, "edit", by=ALICE)
+        await here.submit({"f0": "6"}, by=ALICE)
+        confirmed = here.slack.submit(here.space, here.view(), {}, by=ALICE)
+        first, again = await here.send(confirmed), await here.send(confirmed)
+        assert first == again
+        assert first.body == {"response_action": "clear"}
+        assert len((await here.call(posted)).votes) == 1
+
+
+async def test_an_edit_too_large_points_to_the_page(tmp_path: Path) -> None:
+    """What has no room in a modal is edited on the page of the full request; without pages, by the command line."""
+    async with office(tmp_path / "a.db", public_url="https://ok.example") as here:
+        posted = await here.ask(amount=5, to="x" * 4000)
+        await here.click(posted, "edit", by=ALICE)
+        view = here.view()
+        assert "submit" not in view
+        assert f"https://ok.example/requests/{posted.approval.id}" in json.dumps(view)
+    async with office(tmp_path / "b.db") as here:
+        posted = await here.ask(amount=5, to="x" * 4000)
+        await here.click(posted, "edit", by=ALICE)
+        assert "governor-agents inbox" in json.dumps(here.view())
+
+
+async def test_a_reason_that_the_policy_asks_for_is_asked_for(tmp_path: Path) -> None:
+    """Approve opens a modal where a reason is needed, and blanks are refused at the field."""
+    async with office(tmp_path / "a.db", POLICY.replace("channels:", "reason_required: true, channels:")) as here:
+        posted = await here.ask()
+        await here.click(posted, "approve", by=ALICE)
+        assert (await here.submit({"reason": " "}, by=ALICE))["errors"] == {"reason": "the policy asks for a reason"}
+        assert await here.submit({"reason": "seen"}, by=ALICE) is None
+        assert (await here.call(posted)).state is CallState.APPROVED
+
+
+async def test_who_is_late_is_told_who_decided_what_and_when(here: Office) -> None:
+    """The second person's click changes nothing, and they alone read who was first."""
+    posted = await here.ask()
+    await here.click(posted, "approve", by=ALICE)
+    answer = await here.click(posted, "reject", by=BOB)
+    assert answer.status == 200
+    view = here.view()
+    assert view["callback_id"] == "reject"
+    late = await here.submit({"reason": "no"}, by=BOB)
+    assert "already approved by slack:T01/U02 at 20" in json.dumps(late)
+    again = await here.click(posted, "approve", by=CAROL)
+    assert again.refused == "already_decided"
+    assert len(here.told(CAROL)) == 1
+    assert "already approved by slack:T01/U02 at 20" in here.told(CAROL)[0]
+    assert len((await here.call(posted)).votes) == 1
+
+
+async def test_where_no_message_can_be_posted_the_response_url_is_used(here: Office) -> None:
+    """Somebody who is not in the channel is told by the response_url; one of another host is left alone."""
+    posted = await here.ask()
+    await here.click(posted, "approve", by=ALICE)
+    here.space.conversations["C1"].members.discard(CAROL)
+    click = here.slack.click(here.space, posted.message, "approve", by=CAROL)
+    await here.send(click)
+    assert "already approved" in here.slack.responses[-1]["text"]
+    assert here.slack.responses[-1]["replace_original"] is False
+    count = len(here.slack.responses)
+    for url in ("http://127.0.0.1:1/", f"http://127.0.0.1:{here.slack.port}@evil.example/response/x"):
+        await here.send(click.changed(response_url=url))
+    assert len(here.slack.responses) == count
+
+
+async def test_an_identical_request_again_has_no_second_effect(here: Office) -> None:
+    """The very bytes within the five minutes: the same answer, one vote."""
+    posted = await here.ask()
+    click = here.slack.click(here.space, posted.message, "approve", by=ALICE)
+    assert await here.send(click) == await here.send(click)
+    run = await here.run(posted)
+    assert len((await here.call(posted)).votes) == 1
+    assert (await here.run(posted)).seq == run.seq
+
+
+async def test_identical_calls_are_decided_together_and_only_as_counted(here: Office) -> None:
+    """A card that says two decides two; a third that came later makes the old control stale."""
+    first = await here.ask(amount=5, to="same")
+    second = await here.ask(amount=5, to="same")
+    assert second.card.id == first.card.id
+    old = first.message.blocks[0]["elements"][0]["value"]
+    assert (await here.click(second, "approve", by=ALICE, value=old)).refused == "stale_decision"
+    assert [line["what"] for line in await here.refusals()] == ["refused.stale_decision"]
+    assert (await here.call(first)).state is CallState.PENDING
+    assert "changed since" in here.told(ALICE)[-1]
+    await here.click(second, "approve", by=ALICE)
+    assert {(await here.call(each)).state for each in (first, second)} == {CallState.APPROVED}
+
+
+BAD = {
+    "not a form": b"%%%",
+    "no payload": b"a=b",
+    "two payloads": b"payload={}&payload={}",
+    "not JSON": b"payload={",
+    "a key twice": b'payload={"type":"x","type":"block_actions"}',
+    "not an object": b"payload=[]",
+    "not UTF-8": b"payload=%ff%fe",
+    "bytes": b"\xff\xfe\x00",
+    "deep": b"payload=" + b'{"a":' * 60 + b"1" + b"}" * 60,
+    "very deep": b"payload=" + b"[" * 100_000,
+    "nothing": b"",
+    "no type": b"payload={}",
+    "a strange type": b'payload={"type":"shortcut"}',
+    "no actions": b'payload={"type":"block_actions"}',
+    "actions of nonsense": b'payload={"type":"block_actions","actions":[1],"team":{"id":"T01"},"user":{"id":"U02"},"container":{"type":"message"}}',
+    "a view of nothing": b'payload={"type":"view_submission","view":{"private_metadata":"{}"}}',
+    "metadata of nonsense": b'payload={"type":"view_submission","view":{"private_metadata":"{\\"value\\":1,\\"spot\\":\\"[]\\",\\"args\\":\\"\\"}"}}',
+    "names of nonsense": b'payload={"type":"block_actions","actions":[{"action_id":"approve","value":"c.d"}],"team":7,"user":[]}',
+    "an event of nonsense": b'payload={"type":"event_callback","event":{"type":"app_home_opened","tab":"home","user":{}}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_slack_would_not_send_is_refused_in_one_line(here: Office, name: str) -> None:
+    """Signed or not, malformed requests are 4xx, leave one line, and raise nothing."""
+    bare = Interaction({}, here.slack.secret)
+    signed = _Raw(bare, BAD[name])
+    answer = await here.inbound.handle(signed.headers, BAD[name])
+    assert answer.status in (403, 422), answer
+    assert answer.refused
+    assert len(await here.refusals()) == 1
+    assert (await here.inbound.handle({}, BAD[name])).status == 401
+
+
+class _Raw:
+    """Other bytes under a right signature."""
+
+    def __init__(self, like: Interaction, body: bytes) -> None:
+        self.headers = dict(like.headers)
+        base = f"v0:{self.headers['X-Slack-Request-Timestamp']}:".encode() + body
+        self.headers["X-Slack-Signature"] = "v0=" + hmac.new(like.secret.encode(), base, hashlib.sha256).hexdigest()
+
+
+async def test_a_body_that_is_too_large_is_not_even_hashed(here: Office) -> None:
+    """One byte more than the limit is 413."""
+    assert (await here.inbound.handle({}, b"x" * (MAX_BODY + 1))).status == 413
+    assert (await here.inbound.handle({}, b"x" * MAX_BODY)).status == 401
+
+
+async def test_forged_controls_find_nothing(here: Office) -> None:
+    """Unknown ids, another card's, another workspace's and no ids at all: refused, and unknown looks like foreign."""
+    posted, other = await here.ask(), await here.ask()
+    card, _, tag = posted.message.blocks[0]["elements"][0]["value"].partition(".")
+    unknown = await here.click(posted, "approve", by=ALICE, value=f"c{'a' * 26}.{tag}")
+    assert (unknown.status, unknown.refused) == (404, "not_found")
+    away = here.slack.workspace("T09")
+    away.person(ALICE)
+    away.channel("C1", ALICE)
+    foreign = await here.send(here.slack.click(here.space, posted.message, "approve", by=ALICE).changed(
+        team__id="T09", user__team_id="T09"))  # fmt: skip
+    assert foreign == replace(unknown, after=foreign.after)
+    for value in ("", "x", f"{card}.", f"{card}.{tag}.{tag}", f"{card}.{tag[:-1]}", "../../etc", tag * 100):
+        assert (await here.click(posted, "approve", by=ALICE, value=value)).status == 422
+    moved = await here.click(other, "approve", by=ALICE, value=f"{card}.{tag}")
+    assert (moved.status, moved.refused) == (403, "wrong_place")
+    assert {(await here.call(each)).state for each in (posted, other)} == {CallState.PENDING}
+
+
+async def test_slack_asks_whether_the_url_is_ours(here: Office) -> None:
+    """url_verification is answered, signed alone."""
+    challenge = here.slack.challenge()
+    answer = await here.send(challenge)
+    assert answer.body == {"challenge": challenge.payload["challenge"]}
+    assert (await here.send(challenge.signed_by("another"))).status == 401
+
+
+async def test_events_that_come_again_and_things_nobody_asked_for_are_fine(here: Office) -> None:
+    """Retries of the Events API, closed modals and links that were opened are acknowledged and do nothing."""
+    posted = await here.ask()
+    home = here.slack.open_home(here.space, by=ALICE)
+    for interaction in (home, home.retried(1), home.retried(2)):
+        assert (await here.send(interaction)).status == 200
+    await here.click(posted, "reject", by=ALICE)
+    assert (await here.send(here.slack.dismiss(here.space, here.view(), by=ALICE))).status == 200
+    assert (await here.call(posted)).state is CallState.PENDING
+
+
+async def test_a_modal_of_before_an_edit_does_not_count(here: Office) -> None:
+    """A modal that was opened on other arguments than those that wait now is told so."""
+    posted = await here.ask(amount=5, to="x")
+    await here.click(posted, "reject", by=BOB)
+    view = here.view()
+    await here.governor.decide(posted.approval.id, Decision.edit({"amount": 6, "to": "x"}), by=ADDRESS[ALICE])
+    answer = await here.send(here.slack.submit(here.space, view, {"reason": "no"}, by=BOB))
+    assert answer.refused == "already_decided"
+    assert thaw((await here.call(posted)).args) == {"amount": 6, "to": "x"}
+
+
+async def test_what_slack_cannot_show_decides_nothing(here: Office) -> None:
+    """A modal that does not open (late, or Slack is away) leaves the request as it was."""
+    posted = await here.ask()
+    here.slack.trouble("views.open", "error", error="expired_trigger_id")
+    assert (await here.click(posted, "reject", by=ALICE)).status == 200
+    here.slack.calm()
+    here.slack.trouble("users.info", "http", status=500)
+    answer = await here.click(posted, "approve", by=CAROL)
+    assert (answer.status, answer.refused) == (403, "unconfirmed_user")
+    assert (await here.call(posted)).state is CallState.PENDING
