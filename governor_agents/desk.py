@@ -115,6 +115,10 @@ class _Tokens:
         await self._governor.open()
         return await self._governor.loop.bridge(self._tokens.use(text, purpose, answer))
 
+    async def release(self, text: str, purpose: str, answer: str) -> None:
+        await self._governor.open()
+        await self._governor.loop.bridge(self._tokens.release(text, purpose, answer))
+
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
         await self._governor.open()
         return await self._governor.loop.bridge(self._tokens.mistake(text, purpose, most))

@@ -68,6 +68,12 @@ class Tokens:
 
         return await self._change(text, purpose, step)
 
+    async def release(self, text: str, purpose: str, answer: str) -> None:
+        """See `core.ports.Tokens`."""
+        await self._change(
+            text, purpose, lambda token: replace(token, answer="") if token.answer == answer else token
+        )
+
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
         """See `core.ports.Tokens`."""
 

@@ -22,6 +22,7 @@ from governor_agents.cli import (
     quarantine,
     resolve,
     runs,
+    serve,
     store,
     timeline,
     worker,
@@ -50,6 +51,7 @@ store.app.command("import")(moves.import_)
 store.app.command("quarantine")(quarantine.quarantine)
 app.add_typer(policy.app, name="policy")
 app.command("worker")(worker.worker)
+app.command("serve")(serve.serve)
 app.command("halt")(halt.halt)
 runs.app.command("timeline")(timeline.timeline)
 runs.app.command("resolve")(resolve.resolve)

@@ -432,6 +432,10 @@ class Tokens(Protocol):
         """Use it up for this answer; the same answer again is fine. Raises `NotFound`, `TokenUsed` for another."""
         ...
 
+    async def release(self, text: str, purpose: str, answer: str) -> None:
+        """Let it be used for another answer, since this one did not count. Raises `NotFound`."""
+        ...
+
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
         """Count a wrong answer; after ``most`` of them the token is used up. Raises `NotFound`."""
         ...

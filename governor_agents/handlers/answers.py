@@ -29,6 +29,9 @@ UNCONFIRMED = (
     "this request will show what counts."
 )
 
+UNKNOWN = "There is no such request, or it is not yours to see."
+"""Said alike of what was never there, of another tenant's, and of what is none of the asker's business."""
+
 _STATUS: tuple[tuple[type[GovernorError], int], ...] = (
     (NotFound, 404),
     (NotAnApprover, 403),
@@ -60,5 +63,5 @@ def refusal(error: GovernorError) -> Refusal:
     if isinstance(error, StoreError):
         return Refusal(503, error.code, UNCONFIRMED)
     if status == 404:
-        return Refusal(404, error.code, "There is no such request, or it is not yours to see.")
+        return Refusal(404, error.code, UNKNOWN)
     return Refusal(status, error.code, visible(str(error)))

@@ -1,0 +1,33 @@
+"""The whole request, for people who have logged in: where a card leads that is too large for its channel."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from governor_agents.handlers.links import REQUEST
+from governor_agents.server.access import Held, Session
+from governor_agents.server.answering import answer
+from governor_agents.server.asking import Told, show
+from governor_agents.server.login import leaving
+from governor_agents.server.reading import Reader
+from governor_agents.server.site import site_of
+
+router = APIRouter()
+
+
+@router.api_route(f"{REQUEST}{{id:path}}", methods=["GET", "HEAD"])
+async def read(id: str, held: Session, request: Request) -> Response:
+    """The request as it stands. Whoever has nothing to do with it sees what an unknown one looks like."""
+    return await show(site_of(request), _reader(held, id), id, Told())
+
+
+@router.post(f"{REQUEST}{{id:path}}")
+async def take(id: str, held: Session, request: Request) -> Response:
+    """Decide it, edit it, write beside it."""
+    return await answer(request, site_of(request), _reader(held, id), id)
+
+
+def _reader(held: Held, id: str) -> Reader:
+    return Reader(held.token.person, held.text, f"{REQUEST}{id}", leave=leaving(held.text))

@@ -1,0 +1,60 @@
+"""The app under uvicorn, as ``governor-agents serve`` runs it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+import uvicorn
+from fastapi import FastAPI
+
+from governor_agents.errors import ConfigError
+from governor_agents.server.logs import JsonLines
+
+BACKLOG = 128
+STOPPING = 10
+"""Seconds for which requests in hand may go on when the server is told to stop."""
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `ConfigError`, one line, when it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"cannot listen on {host} port {port}: {why}; choose another with --port") from None
+    return listening
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Answer until SIGTERM or SIGINT. The app itself writes a line for each request, and decides who is a proxy."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=512,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=STOPPING,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def log_lines(stream: TextIO = sys.stderr, levels: Mapping[str, int] | None = None) -> None:
+    """Everything that the server says as one line of JSON each, on standard error."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    for name, level in (levels or {"governor_agents": logging.INFO, "uvicorn": logging.WARNING}).items():
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)
