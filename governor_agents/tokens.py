@@ -70,9 +70,7 @@ class Tokens:
 
     async def release(self, text: str, purpose: str, answer: str) -> None:
         """See `core.ports.Tokens`."""
-        await self._change(
-            text, purpose, lambda token: replace(token, answer="") if token.answer == answer else token
-        )
+        await self._change(text, purpose, lambda token: replace(token, answer="") if token.answer == answer else token)
 
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
         """See `core.ports.Tokens`."""

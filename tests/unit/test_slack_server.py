@@ -14,8 +14,8 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.socket_mode.response import SocketModeResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from tests.slack_limits import block_problems, room, view_problems
-from tests.slack_server import PATIENCE, SlackServer, Workspace
+from governor_agents.testing.slack_limits import block_problems, room, view_problems
+from governor_agents.testing.slack_server import PATIENCE, SlackServer, Workspace
 
 BUTTON = {"type": "button", "action_id": "go", "value": "v", "text": {"type": "plain_text", "text": "Go"}}
 CARD = [{"type": "actions", "block_id": "b", "elements": [BUTTON]}]
@@ -224,9 +224,9 @@ async def test_socket_mode_by_the_client_of_slack_sdk(slack: SlackServer, space:
         assert not lost.acknowledged
         assert [one.retry_attempt for one in took] == [None, 1, 2]
         slack.refresh()
-        await slack.until(lambda: slack.count("apps.connections.open") == 2 and slack.connections == 1)
+        await slack.until(lambda: slack.sockets.greeted == 2 and slack.connections == 1)
         slack.drop_connections()
-        await slack.until(lambda: slack.count("apps.connections.open") >= 3 and slack.connections >= 1)
+        await slack.until(lambda: slack.sockets.greeted >= 3 and slack.connections >= 1)
         again = slack.emit(opened)
         assert (await again.answer())["seen"] == 4
         async with aiohttp.ClientSession() as session:

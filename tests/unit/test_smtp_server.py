@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import aiosmtplib
 import pytest
 
-from tests.smtp_server import Mode, SmtpServer, authority
+from governor_agents.testing.smtp_server import Mode, SmtpServer, authority
 
 
 def mail(to: str = "cfo@example.com") -> EmailMessage:

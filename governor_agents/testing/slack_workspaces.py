@@ -42,7 +42,7 @@ class Message:
 
     def as_json(self, workspace: Workspace, *, metadata: bool = False) -> Json:
         """In the form in which Slack gives it back."""
-        shown = {
+        shown: Json = {
             "type": "message",
             "user": workspace.bot_user,
             "bot_id": workspace.bot_id,

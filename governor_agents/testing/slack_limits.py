@@ -1,9 +1,9 @@
 """What Slack refuses in blocks and views: the limits of its reference pages, and the one of whole messages.
 
-`block_problems` and `view_problems` give one line per offence, in the words in which Slack answers. The limit of a whole
-message is in no page of Slack's: people met ``msg_blocks_too_long`` between 11,300 characters of text spread over many
-elements and 13,300 in a single block (slackapi/bolt-js#2509, #2867). Taken here is the strictest reading of that: the
-bytes of the blocks as JSON, with ``&``, ``<`` and ``>`` as the entities that Slack makes of them.
+`block_problems` and `view_problems` give one line per offence, in the words in which Slack answers. The limit of a
+whole message is in no page of Slack's: people met ``msg_blocks_too_long`` between 11,300 characters of text spread over
+many elements and 13,300 in a single block (slackapi/bolt-js#2509, #2867). Taken here is the strictest reading of that:
+the bytes of the blocks as JSON, with ``&``, ``<`` and ``>`` as the entities that Slack makes of them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def metadata_problem(metadata: Json) -> str:
     return "metadata_too_large" if len(json.dumps(metadata)) > METADATA_ROOM else ""
 
 
-# -- one block ----------------------------------------------------------------------------------------------------------
+# -- one block ---------------------------------------------------------------------------------------------------
 
 
 def _block(block: Json, at: str) -> Problems:
@@ -181,7 +181,7 @@ _BLOCKS: Mapping[str, Callable[[Json, str], Problems]] = {
 }
 
 
-# -- one element --------------------------------------------------------------------------------------------------------
+# -- one element -------------------------------------------------------------------------------------------------
 
 
 def _element(element: Json, at: str) -> Problems:
@@ -264,7 +264,7 @@ _ELEMENTS: Mapping[str, Callable[[Json, str], Problems]] = {
 }
 
 
-# -- texts --------------------------------------------------------------------------------------------------------------
+# -- texts -------------------------------------------------------------------------------------------------------
 
 
 def _plain(text: Json, most: int, at: str) -> Problems:

@@ -1,4 +1,5 @@
 """Socket Mode of the local Slack: tickets, hello, envelopes and their acknowledgements, requests to come back."""
+# ruff: noqa: S101
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from tests.slack_interactions import Interaction
+from governor_agents.testing.slack_interactions import Interaction
 
 PATIENCE = 100.0
 """Seconds after which what a test waits for will never come, on a machine of any speed."""
@@ -38,10 +39,14 @@ class Envelope:
 
 
 class Sockets:
-    """The open connections of one app; ``loop`` is the server's, ``tell`` is called when something came in."""
+    """The connections of one app: those that are open, and how many were ``greeted`` so far.
+
+    ``loop`` is the server's, ``tell`` is called when something came in.
+    """
 
     def __init__(self, app_id: str, tell: Callable[[], None]) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.greeted = 0
         self._app_id = app_id
         self._tell = tell
         self._tickets: set[str] = set()
@@ -70,6 +75,7 @@ class Sockets:
         await socket.prepare(request)
         self._sockets[socket] = request
         await socket.send_json(self._hello())
+        self.greeted += 1
         self._tell()
         try:
             async for message in socket:

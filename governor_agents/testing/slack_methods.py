@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.slack_limits import (
+from governor_agents.testing.slack_limits import (
     FALLBACK_TEXT,
     MESSAGE_ROOM,
     VIEW_ROOM,
@@ -19,10 +19,10 @@ from tests.slack_limits import (
     room,
     view_problems,
 )
-from tests.slack_workspaces import Conversation, Message, Workspace
+from governor_agents.testing.slack_workspaces import Conversation, Message, Workspace
 
 if TYPE_CHECKING:
-    from tests.slack_server import SlackServer
+    from governor_agents.testing.slack_server import SlackServer
 
 Json = Any
 
@@ -56,6 +56,7 @@ def needs(workspace: Workspace, scope: str) -> None:
 
 
 def auth_test(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``auth.test``."""
     said = {
         "url": f"https://{workspace.team.lower()}.slack.com/",
         "team": workspace.team.title(),
@@ -68,7 +69,7 @@ def auth_test(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]
     return said | ({"enterprise_id": workspace.enterprise} if workspace.enterprise else {})
 
 
-# -- messages -----------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------
 
 
 def _open_conversation(workspace: Workspace, id: str) -> Conversation:
@@ -101,6 +102,7 @@ def _content(args: Mapping[str, Json]) -> tuple[list[Json], str]:
 
 
 def post_message(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``chat.postMessage``."""
     where = _open_conversation(workspace, str(args.get("channel", "")))
     blocks, text = _content(args)
     thread = str(args.get("thread_ts") or "")
@@ -112,6 +114,7 @@ def post_message(slack: SlackServer, workspace: Workspace, args: Mapping[str, Js
 
 
 def post_ephemeral(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``chat.postEphemeral``."""
     where = _open_conversation(workspace, str(args.get("channel", "")))
     if args.get("user") not in where.members:
         raise Refused("user_not_in_channel")
@@ -122,6 +125,7 @@ def post_ephemeral(slack: SlackServer, workspace: Workspace, args: Mapping[str, 
 
 
 def update(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``chat.update``."""
     where = workspace.conversations.get(str(args.get("channel", "")))
     if where is None:
         raise Refused("channel_not_found")
@@ -137,6 +141,7 @@ def update(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -
 
 
 def delete(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``chat.delete``."""
     where = workspace.conversations.get(str(args.get("channel", "")))
     if where is None:
         raise Refused("channel_not_found")
@@ -147,10 +152,11 @@ def delete(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -
     return {"channel": where.id, "ts": message.ts}
 
 
-# -- conversations ------------------------------------------------------------------------------------------------------
+# -- conversations -----------------------------------------------------------------------------------------------
 
 
 def open_direct(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.open``."""
     ids = [id for id in str(args.get("users", "")).split(",") if id]
     if len(ids) != 1:
         raise Refused("users_list_not_supplied" if not ids else "not_enough_users")
@@ -194,12 +200,14 @@ def _page(workspace: Workspace, messages: list[Message], args: Mapping[str, Json
 
 
 def history(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.history``."""
     found = _readable(workspace, args, "history")
     newest_first = [message for message in reversed(found.messages) if not message.thread_ts]
     return _page(workspace, newest_first, args)
 
 
 def replies(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.replies``."""
     found = _readable(workspace, args, "history")
     thread = str(args.get("ts", ""))
     if found.find(thread) is None:
@@ -208,11 +216,13 @@ def replies(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) 
 
 
 def conversation_info(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.info``."""
     found = _readable(workspace, args, "read")
     return {"channel": found.as_json() | {"is_member": workspace.bot_user in found.members}}
 
 
 def conversation_list(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.list``."""
     wanted = set(str(args.get("types") or "public_channel").split(","))
     kinds = {"public_channel": "channels", "private_channel": "groups", "im": "im"}
     for kind in wanted & set(kinds):
@@ -223,11 +233,12 @@ def conversation_list(slack: SlackServer, workspace: Workspace, args: Mapping[st
 
 
 def members(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``conversations.members``."""
     found = _readable(workspace, args, "read")
     return {"members": sorted(found.members), "response_metadata": {"next_cursor": ""}}
 
 
-# -- people -------------------------------------------------------------------------------------------------------------
+# -- people ------------------------------------------------------------------------------------------------------
 
 
 def _as_seen(workspace: Workspace, who: Json) -> Json:
@@ -238,6 +249,7 @@ def _as_seen(workspace: Workspace, who: Json) -> Json:
 
 
 def user_info(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``users.info``."""
     who = workspace.users.get(str(args.get("user", "")))
     if who is None:
         raise Refused("user_not_found")
@@ -245,6 +257,7 @@ def user_info(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]
 
 
 def lookup_by_email(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``users.lookupByEmail``."""
     asked = str(args.get("email", "")).lower()
     for who in workspace.users.values():
         if who["profile"].get("email", "").lower() == asked and not who["deleted"]:
@@ -252,7 +265,7 @@ def lookup_by_email(slack: SlackServer, workspace: Workspace, args: Mapping[str,
     raise Refused("users_not_found")
 
 
-# -- views --------------------------------------------------------------------------------------------------------------
+# -- views -------------------------------------------------------------------------------------------------------
 
 
 def _checked_view(args: Mapping[str, Json]) -> Json:
@@ -286,15 +299,18 @@ def _keep_view(workspace: Workspace, view: Json, **more: Json) -> Json:
 
 
 def open_view(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``views.open``."""
     view = _checked_view(args)
     return {"view": _keep_view(workspace, view, seen_by=slack.use_trigger(str(args.get("trigger_id", ""))))}
 
 
 def push_view(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``views.push``."""
     return open_view(slack, workspace, args)
 
 
 def update_view(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``views.update``."""
     id, outside = args.get("view_id"), args.get("external_id")
     known = workspace.views.values()
     old = next((one for one in known if one["id"] == id or (outside and one["external_id"] == outside)), None)
@@ -306,6 +322,7 @@ def update_view(slack: SlackServer, workspace: Workspace, args: Mapping[str, Jso
 
 
 def publish_view(slack: SlackServer, workspace: Workspace, args: Mapping[str, Json]) -> Json:
+    """Answer ``views.publish``."""
     who = str(args.get("user_id", ""))
     if who not in workspace.users:
         raise Refused("user_not_found")
