@@ -102,9 +102,18 @@ class _Tokens:
         self._governor = governor
         self._tokens = tokens.Tokens(governor.runs)
 
-    async def issue(self, purpose: str, person: str, subject: str, *, within: float, digest: str = "") -> str:
+    async def issue(
+        self,
+        purpose: str,
+        person: str,
+        subject: str,
+        *,
+        within: float,
+        digest: str = "",
+        not_after: float | None = None,
+    ) -> str:
         await self._governor.open()
-        work = self._tokens.issue(purpose, person, subject, within=within, digest=digest)
+        work = self._tokens.issue(purpose, person, subject, within=within, digest=digest, not_after=not_after)
         return await self._governor.loop.bridge(work)
 
     async def look(self, text: str, purpose: str) -> Token:

@@ -19,6 +19,7 @@ OWN = {
         "langchain": "governor_agents.adapters.langchain:LangChainAdapter",
     },
     "governor_agents.handlers": {
+        "email": "governor_agents.handlers.email:EmailHandler",
         "terminal": "governor_agents.handlers.terminal:TerminalHandler",
     },
 }

@@ -38,10 +38,20 @@ class Tokens:
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
 
-    async def issue(self, purpose: str, person: str, subject: str, *, within: float, digest: str = "") -> str:
+    async def issue(
+        self,
+        purpose: str,
+        person: str,
+        subject: str,
+        *,
+        within: float,
+        digest: str = "",
+        not_after: float | None = None,
+    ) -> str:
         """See `core.ports.Tokens`."""
         text = secrets.token_urlsafe(32)
         until = await self._runs.now() + within
+        until = until if not_after is None else min(until, not_after)
         body = _TOKEN.dump_json(Token(purpose, person, subject, until, digest))
         row = Record("token", self._runs.tenant, _id(text), body, due=until + KEPT)
         await sent(partial(self._runs.store.insert, row, op=secrets.token_hex(8)))

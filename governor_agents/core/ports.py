@@ -420,8 +420,20 @@ class Cards(Protocol):
 class Tokens(Protocol):
     """Secret texts that stand for one thing, once."""
 
-    async def issue(self, purpose: str, person: str, subject: str, *, within: float, digest: str = "") -> str:
-        """A fresh secret text of 256 random bits, good for ``within`` seconds. Only its hash is stored."""
+    async def issue(
+        self,
+        purpose: str,
+        person: str,
+        subject: str,
+        *,
+        within: float,
+        digest: str = "",
+        not_after: float | None = None,
+    ) -> str:
+        """A fresh secret text of 256 random bits, good for ``within`` seconds, and until ``not_after`` (epoch seconds).
+
+        Only its hash is stored.
+        """
         ...
 
     async def look(self, text: str, purpose: str) -> Token:

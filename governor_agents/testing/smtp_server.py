@@ -79,6 +79,7 @@ class SmtpServer:
     """See the module. A context manager.
 
     ``users`` are names and passwords (empty: nobody logs in), ``most`` the bytes of its largest mail.
+    ``replies`` are answers to recipients, by address; ``senders``, where set, those who may send.
     """
 
     def __init__(self, mode: Mode = "starttls", users: dict[str, str] | None = None, *, most: int = 50_000_000) -> None:
@@ -87,6 +88,7 @@ class SmtpServer:
         self.most = most
         self.trouble: Trouble = ""
         self.replies: dict[str, str] = {}
+        self.senders: set[str] | None = None
         self.mails: list[Mail] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -250,6 +252,8 @@ class _Post:
         self._owner.commands.append(f"MAIL {address}")
         if self._owner.trouble == "busy":
             return "451 4.3.2 try again later"
+        if self._owner.senders is not None and address not in self._owner.senders:
+            return "553 5.7.1 not your address"
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 2.1.0 go on"
