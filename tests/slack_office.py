@@ -28,8 +28,8 @@ from governor_agents.handlers.slack.controls import Spot, value
 from governor_agents.handlers.slack.inbound import SlackInbound
 from governor_agents.handlers.slack.payloads import Answer
 from governor_agents.handlers.slack.signature import SigningSecrets
-from tests.slack_interactions import Interaction
-from tests.slack_server import Message, SlackServer, Workspace
+from governor_agents.testing.slack_interactions import Interaction
+from governor_agents.testing.slack_server import Message, SlackServer, Workspace
 
 TEAM, ALICE, BOB, CAROL = "T01", "U02", "U03", "U04"
 ADDRESS = {user: f"slack:{TEAM}/{user}" for user in (ALICE, BOB, CAROL)}
@@ -175,7 +175,7 @@ async def office(store: Path | str, policy: str = POLICY, **settings: Any) -> As
 
         def client(team: str) -> AsyncWebClient | None:
             known = slack.workspaces.get(team)
-            return None if known is None else AsyncWebClient(known.token, base_url=slack.url)
+            return None if known is None else AsyncWebClient(known.token, base_url=slack.url, retry_handlers=[])
 
         await governor.open()
         urls = (f"http://127.0.0.1:{slack.port}/response/",)

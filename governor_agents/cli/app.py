@@ -23,6 +23,7 @@ from governor_agents.cli import (
     resolve,
     runs,
     serve,
+    slack,
     store,
     timeline,
     worker,
@@ -50,6 +51,7 @@ store.app.command("export")(moves.export)
 store.app.command("import")(moves.import_)
 store.app.command("quarantine")(quarantine.quarantine)
 app.add_typer(policy.app, name="policy")
+app.add_typer(slack.app, name="slack")
 app.command("worker")(worker.worker)
 app.command("serve")(serve.serve)
 app.command("halt")(halt.halt)

@@ -15,7 +15,7 @@ from governor_agents import Decision
 from governor_agents.core.calls import thaw
 from governor_agents.core.records import CallState
 from governor_agents.handlers.slack.payloads import MAX_BODY
-from tests.slack_interactions import Interaction
+from governor_agents.testing.slack_interactions import Interaction
 from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, POLICY, Office, office
 
 pytestmark = pytest.mark.anyio
