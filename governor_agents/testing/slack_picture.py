@@ -13,7 +13,7 @@ from typing import Any
 Json = Any
 
 STYLE = """
-body { margin: 0; padding: 24px; background: #fff; color: #1d1c1d; font: 15px/1.46 Lato, Slack-Lato, Arial, sans-serif; }
+body { margin: 0; padding: 24px; background: #fff; color: #1d1c1d; font: 15px/1.46 Lato, Arial, sans-serif; }
 .message, .modal { max-width: 680px; margin-bottom: 24px; }
 .message { display: grid; grid-template-columns: 44px 1fr; }
 .avatar { width: 36px; height: 36px; border-radius: 8px; background: #4a154b; color: #fff; font: bold 20px/36px Arial;
