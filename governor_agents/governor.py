@@ -107,6 +107,7 @@ class Governor:
     ) -> None:
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
         self.identities = Identities(open_people(people))
+        self.policies.use(self.identities.directory)
         self.tenant = tenant
         self.env = env
         kept: Store = open_store(store or default_url()) if not isinstance(store, Store) else store
@@ -149,9 +150,16 @@ class Governor:
         self.max_attempts = max_attempts
 
     @classmethod
-    def from_file(cls, *paths: str | Path, store: str | Store | None = None, **settings: Any) -> Governor:
-        """A governor whose policies come from YAML files. Raises `PolicyFileError` with file and line."""
-        return cls(PolicySet.from_files(*paths), store=store, **settings)
+    def from_file(
+        cls,
+        *paths: str | Path,
+        store: str | Store | None = None,
+        people: Directory | str | Path | None = None,
+        **settings: Any,
+    ) -> Governor:
+        """A governor whose policies come from YAML files. Raises `PolicyFileError`, `PeopleFileError` with the line."""
+        directory = open_people(people)
+        return cls(PolicySet.from_files(*paths, directory=directory), store=store, people=directory, **settings)
 
     def __repr__(self) -> str:
         return f"Governor(tenant={self.tenant!r}, store={shown(self.store.url)!r}, agents={sorted(self.agents)})"

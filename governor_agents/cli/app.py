@@ -28,7 +28,7 @@ from governor_agents.cli import (
     timeline,
     worker,
 )
-from governor_agents.cli.opening import Globals, StoreUrl, Tenant
+from governor_agents.cli.opening import Globals, PeopleOption, StoreUrl, Tenant
 from governor_agents.cli.printing import note
 from governor_agents.errors import GovernorError
 from governor_agents.handlers.visible import visible
@@ -76,13 +76,14 @@ def _options(
     ctx: typer.Context,
     store_url: StoreUrl = None,
     tenant: Tenant = None,
+    people: PeopleOption = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     asked_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     found = ctx.ensure_object(Globals)
-    found.store, found.tenant, found.debug = store_url, tenant, debug
+    found.store, found.tenant, found.people, found.debug = store_url, tenant, people, debug
 
 
 def run(arguments: Sequence[str]) -> int:

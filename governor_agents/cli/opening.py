@@ -43,6 +43,10 @@ def own_words(text: str) -> str:
 Tenant = Annotated[
     str | None, typer.Option("--tenant", metavar="NAME", help="Whose runs: default 'default'.", callback=_named)
 ]
+PeopleOption = Annotated[
+    str | None,
+    typer.Option("--people", metavar="FILE", help="Who people are: default $GOVERNOR_PEOPLE, else each address."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -52,15 +56,17 @@ class Globals:
 
     store: str | None = None
     tenant: str | None = None
+    people: str | None = None
     debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store and a tenant. ``named`` is the store as the user wrote it, None when it is the default."""
+    """A store, a tenant, a people file. ``named`` is the store as the user wrote it, None when it is the default."""
 
     named: str | None
     tenant: str
+    people: str | None = None
 
     @classmethod
     def of(cls, ctx: typer.Context, store: str | None, tenant: str | None, app: Governor | None = None) -> Place:
@@ -69,7 +75,7 @@ class Place:
         named, whose = store or before.store, tenant or before.tenant
         if app is not None:
             named, whose = named or app.store.url, whose or app.tenant
-        return cls(named, whose or "default")
+        return cls(named, whose or "default", before.people)
 
     @property
     def url(self) -> str:
@@ -109,7 +115,7 @@ class Place:
         """A governor without policies: enough to look, to decide, to cancel."""
         from governor_agents.governor import Governor
 
-        return Governor(store=self.url, tenant=self.tenant)
+        return Governor(store=self.url, tenant=self.tenant, people=self.people)
 
     def check(self) -> None:
         """Raise a `GovernorError` when other processes cannot have put anything into this store."""

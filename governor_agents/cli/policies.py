@@ -44,8 +44,9 @@ def with_policies(place: Place, app: Governor | None, files: Sequence[str]) -> C
         from governor_agents.publishing import Published
 
         if app is None:
-            return Governor.from_file(*files, store=place.url, tenant=place.tenant)
+            return Governor.from_file(*files, store=place.url, tenant=place.tenant, people=place.people)
         policies = app.policies.apart() if isinstance(app.policies, Published) else app.policies
-        return Governor(policies, store=place.url, tenant=place.tenant, env=app.env)
+        people = app.identities.directory or place.people
+        return Governor(policies, store=place.url, tenant=place.tenant, env=app.env, people=people)
 
     return make

@@ -151,7 +151,7 @@ def _run(
 
         async def inside() -> T:
             try:
-                return await work(Publications(governor.runs), policies)
+                return await work(Publications(governor.runs, governor.identities.directory), policies)
             finally:
                 if policies is not None:
                     await policies.close()

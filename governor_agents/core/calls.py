@@ -24,6 +24,9 @@ MAX_DEPTH = 64
 Retry = Literal["none", "idempotent", "reconcilable"]
 """What may be done about a call whose worker died while it ran: nothing, run it again, or ask what happened."""
 
+Risk = Literal["low", "normal", "high"]
+"""How much is at stake, as the tool's declaration says; what is high is never decided in bulk."""
+
 IN_FLIGHT = 60.0
 """Seconds for which a request of a tool may be under way, at most, where nothing else is declared."""
 
@@ -132,7 +135,7 @@ class Tool:
     ``retry`` says what may be done after a crash inside the tool; ``idempotency_ttl`` is for how many seconds the
     other side remembers an idempotency key; ``in_flight`` for how many a request may still take effect after the
     process that sent it died. ``operands`` names arguments whose value is a path, or a list of paths: those files are
-    bound into every approval. ``known`` is False for a tool that nobody annotated.
+    bound into every approval. ``risk`` is how much is at stake. ``known`` is False for a tool that nobody annotated.
     """
 
     name: str
@@ -144,6 +147,7 @@ class Tool:
     schema_sha256: str = ""
     known: bool = True
     operands: tuple[str, ...] = ()
+    risk: Risk = "normal"
 
 
 @dataclass(frozen=True, slots=True)

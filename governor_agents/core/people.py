@@ -31,7 +31,8 @@ def authorise(call: Call, by: str) -> None:
 def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
     """Who may never decide: the agent itself, and the requester unless the policy says otherwise."""
     agent = f"service:{run.agent}"
-    return tuple(dict.fromkeys((agent, run.requester))) if verdict.exclude_requester else (agent,)
+    requester = (run.requester, *verdict.requesters) if verdict.exclude_requester else ()
+    return tuple(dict.fromkeys((agent, *requester)))
 
 
 def stage_met(call: Call) -> bool:

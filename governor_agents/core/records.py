@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
-from governor_agents.core.calls import CLOSED, IN_FLIGHT, Operand, Retry, ToolCall, thaw
+from governor_agents.core.calls import CLOSED, IN_FLIGHT, Operand, Retry, Risk, ToolCall, thaw
 from governor_agents.core.hours import QuietHours
-from governor_agents.core.verdicts import DAY, OnExpire, Risk, Stage
+from governor_agents.core.verdicts import DAY, OnExpire, Stage
 from governor_agents.errors import ArgumentsError
 
 T = TypeVar("T")

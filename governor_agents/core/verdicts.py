@@ -11,8 +11,6 @@ from governor_agents.core.hours import QuietHours
 
 Outcome = Literal["allow", "deny", "require_approval"]
 OnExpire = Literal["continue", "end_run"]
-Risk = Literal["low", "normal", "high"]
-"""How much is at stake, as the tool's declaration says; what is high is never decided in bulk."""
 
 STRICTNESS: dict[Outcome, int] = {"allow": 0, "require_approval": 1, "deny": 2}
 
@@ -24,8 +22,10 @@ class Stage:
     """People of whom ``quorum`` must approve. ``names`` is what the policy said, ``people`` whom it meant then.
 
     An empty ``people`` means nobody can approve, never everybody. ``within`` bounds the stage in seconds; when it
-    passes, the next stage of the same demand is asked; without one the approval expires. ``source`` says whose demand
-    it is, so that waiting never removes a stage which another policy wants.
+    passes, the next stage of the same demand is asked; without one the approval expires. ``when`` is a condition of the
+    policy: where it is false of a call the stage is left out, where it cannot be decided it is asked; in a settled
+    verdict it is empty. ``source`` says whose demand it is, so that waiting never removes a stage which another policy
+    wants.
     """
 
     __pydantic_config__ = CLOSED
@@ -34,6 +34,7 @@ class Stage:
     people: tuple[str, ...] = ()
     quorum: int = 1
     within: float | None = None
+    when: str = ""
     source: str = field(default="", compare=False)
 
 
@@ -46,6 +47,7 @@ class Verdict:
     for people. ``deadline`` and ``run_within`` are seconds: to decide, and to run once decided. ``channels`` name
     handlers, or are ``NAME:TARGET``; ``headline`` is a template, ``reminders`` are seconds after asking,
     ``quiet_hours`` hours that no deadline counts, ``delegates`` people to whom an approver may hand a seat.
+    ``requesters`` are all names that the directory has for whoever asked.
     """
 
     outcome: Outcome
@@ -64,6 +66,7 @@ class Verdict:
     reminders: tuple[float, ...] = ()
     quiet_hours: QuietHours | None = None
     delegates: tuple[str, ...] = ()
+    requesters: tuple[str, ...] = ()
 
     @property
     def strictness(self) -> int:

@@ -43,13 +43,11 @@ def address(kind: str, value: object) -> str:
 def zone(value: object) -> tzinfo:
     """A time zone by its IANA name."""
     try:
-        return ZoneInfo(value) if isinstance(value, str) else _no_zone(value)
-    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        return _no_zone(value)
-
-
-def _no_zone(value: object) -> tzinfo:
-    mend = "write an IANA name such as Europe/Berlin (on a system without zones: pip install tzdata)"
+        if isinstance(value, str):
+            return ZoneInfo(value)
+    except (OSError, ValueError, KeyError):  # that there is none by a name is a KeyError
+        pass
+    mend = "write an IANA name such as Europe/Berlin (where the system has no zones: pip install tzdata)"
     raise ConfigError(f"unknown time zone {one_line(value, 40)!r}; {mend}")
 
 

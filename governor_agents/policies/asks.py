@@ -10,17 +10,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from governor_agents.core.headline import read_headline
+from governor_agents.core.hours import QuietHours
 from governor_agents.core.verdicts import OnExpire, Stage, Verdict
 from governor_agents.errors import ConfigError
+from governor_agents.policies.channels import channels
+from governor_agents.policies.conditions import compiled
+from governor_agents.policies.hours import quiet_hours
 from governor_agents.policies.values import approver, choice, count, flag, listed, seconds, text
 
-TERMS = ("deadline", "run_within", "reason_required", "on_expire", "exclude_requester", "channels")
+TERMS = (
+    "deadline",
+    "run_within",
+    "reason_required",
+    "on_expire",
+    "exclude_requester",
+    "channels",
+    "headline",
+    "reminders",
+    "quiet_hours",
+    "delegates",
+)
 """The fields of a demand, besides its stages, that have defaults."""
 
 Duration = float | str
 """Seconds, or text such as ``4h``."""
 
 Names = str | Sequence[str]
+
+Hours = QuietHours | Mapping[str, object]
+"""Quiet hours, or how a file writes them: ``{"from": "18:00", "to": "08:00", "timezone": "Europe/Berlin"}``."""
+
+MAX_REMINDERS = 10
+"""Most reminders of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,10 @@ class Defaults:
     reason_required: bool | None = None
     on_expire: OnExpire | None = None
     exclude_requester: bool | None = None
+    headline: str | None = None
+    reminders: Sequence[Duration] | None = None
+    quiet_hours: Hours | None = None
+    delegates: Names | None = None
 
     def __post_init__(self) -> None:
         draft(self.given())
@@ -53,16 +79,26 @@ class Defaults:
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
-def channels(value: object) -> tuple[str, ...]:
-    """Names of approval channels, at least one. Raises `ConfigError`."""
-    found = listed(value, "channels", lambda item: text(item, "a channel"))
-    if not found:
-        raise ConfigError("channels must name at least one channel, or nobody would be told")
-    return tuple(dict.fromkeys(found))
-
-
 def _on_expire(value: object) -> str:
     return choice(value, ("continue", "end_run"))
+
+
+def _headline(value: object) -> str:
+    found = text(value, "a headline") if value != "" else ""
+    read_headline(found)
+    return found
+
+
+def _reminders(value: object) -> tuple[float, ...]:
+    items = [value] if isinstance(value, (str, int, float)) else value
+    if not isinstance(items, (list, tuple)) or len(items) > MAX_REMINDERS:
+        raise ConfigError(f"reminders are a list of at most {MAX_REMINDERS} durations, such as [1h, 4h]")
+    return tuple(sorted({seconds(item) for item in items}))
+
+
+def approvers(value: object) -> tuple[str, ...]:
+    """Ids, groups and roles in their one form, in order, each once. Raises `ConfigError`."""
+    return tuple(dict.fromkeys(listed(value, "approvers", approver)))
 
 
 READ_TERM = {
@@ -72,18 +108,19 @@ READ_TERM = {
     "on_expire": _on_expire,
     "exclude_requester": flag,
     "channels": channels,
+    "headline": _headline,
+    "reminders": _reminders,
+    "quiet_hours": quiet_hours,
+    "delegates": approvers,
 }
 """How each term is read from what an author wrote; each raises `ConfigError`."""
 
 
-def approvers(value: object) -> tuple[str, ...]:
-    """Ids and groups in their one form, in order, each once. Raises `ConfigError`."""
-    return tuple(dict.fromkeys(listed(value, "approvers", approver)))
-
-
-def stage(names: object, quorum: object = 1, within: object = None) -> Stage:
-    """One stage as an author wrote it. Raises `ConfigError`."""
-    return Stage(approvers(names), (), count(quorum), None if within is None else seconds(within))
+def stage(names: object, quorum: object = 1, within: object = None, when: str = "") -> Stage:
+    """One stage as an author wrote it; ``when`` is a CEL condition. Raises `ConfigError`."""
+    if when:
+        compiled(when)
+    return Stage(approvers(names), (), count(quorum), None if within is None else seconds(within), when)
 
 
 def _stages(given: Mapping[str, Any]) -> tuple[Stage, ...] | None:
@@ -94,7 +131,7 @@ def _stages(given: Mapping[str, Any]) -> tuple[Stage, ...] | None:
         raise ConfigError("give either stages, or approvers and quorum, not both")
     if not stages or not all(isinstance(item, Stage) for item in stages):
         raise ConfigError("stages must be a list of at least one stage")
-    return tuple(stage(item.names, item.quorum, item.within) for item in stages)
+    return tuple(stage(item.names, item.quorum, item.within, item.when) for item in stages)
 
 
 def draft(given: Mapping[str, Any], **about: Any) -> Draft:
@@ -134,11 +171,17 @@ def require_approval(
     on_expire: OnExpire | None = None,
     exclude_requester: bool | None = None,
     channels: Names | None = None,
+    headline: str | None = None,
+    reminders: Sequence[Duration] | None = None,
+    quiet_hours: Hours | None = None,
+    delegates: Names | None = None,
 ) -> Verdict:
     """People must approve the call first.
 
-    ``approvers`` are ids and ``group:NAME``; None asks the default approvers, an empty list nobody (the call is
-    denied). Durations are seconds or text such as ``4h``. Whatever is None takes the policy set's default.
+    ``approvers`` are ids, ``group:NAME`` and ``role:NAME``; None asks the default approvers, an empty list nobody (the
+    call is denied). A `Stage` may have a condition: ``Stage(("role:cfo",), when="call.args.amount > 10000")``.
+    ``delegates`` are those to whom an approver may hand a seat. Durations are seconds or text such as ``4h``. Whatever
+    is None takes the policy set's default.
     Raises `ConfigError` for a value that does not fit.
     """
     given = {
@@ -151,5 +194,9 @@ def require_approval(
         "on_expire": on_expire,
         "exclude_requester": exclude_requester,
         "channels": channels,
+        "headline": headline,
+        "reminders": reminders,
+        "quiet_hours": quiet_hours,
+        "delegates": delegates,
     }
     return draft(given, reason=reason)

@@ -1,8 +1,8 @@
 """Conditions of rules: CEL expressions over a call, compiled once, bounded, and closed when in doubt.
 
 An expression sees ``call.args``, ``call.tool``, ``call.agent``, ``call.requester`` (in its one form, see `person_id`),
-``call.conversation``, ``call.tenant`` and ``tool.read_only``, ``tool.effect``, ``tool.retry``. Names that are not
-there are refused when the expression is compiled.
+``call.conversation``, ``call.tenant`` and ``tool.read_only``, ``tool.effect``, ``tool.retry``, ``tool.risk``. Names
+that are not there are refused when the expression is compiled.
 
 What the engine decides: integers and floats compare and equal across kinds (``50 <= 50.0``; an integer beyond 2^53 is
 rounded for that), but do not add (``x + 1`` fails for a float; write ``double(x) + 1.0``). Values of different types
@@ -176,6 +176,12 @@ def _why(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return one_line(f"there is no key {error}")
     return one_line(str(error).split(". ", 1)[0] or type(error).__name__)
+
+
+@functools.lru_cache(maxsize=1_024)
+def compiled(text: str) -> Condition:
+    """The condition of this text, compiled once. Raises `ConfigError`."""
+    return Condition(text)
 
 
 class Condition:

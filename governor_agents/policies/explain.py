@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from governor_agents.core.calls import Tool, ToolCall
-from governor_agents.core.verdicts import Outcome
-from governor_agents.policies.conditions import ConditionFailed, Facts
+from governor_agents.core.verdicts import Outcome, Stage
+from governor_agents.policies.conditions import ConditionFailed, Facts, compiled
 from governor_agents.policies.python import PythonPolicy
-from governor_agents.policies.rules import BoundRule, RuleList
+from governor_agents.policies.rules import BoundRule, Rule, RuleList
 from governor_agents.policies.values import one_line
 
 Result = Literal["matched", "not matched", "failed", "abstained"]
@@ -44,13 +44,30 @@ def _explain(bound: BoundRule, facts: Facts, touches: bool) -> Explained:
     unfit = bound.applies(facts.call) if touches else "tool"
     if unfit:
         return told("not matched", f"{unfit} is none of {', '.join(getattr(rule, unfit))}")
+    stages = _stages(rule, facts)
     if bound.condition is None:
-        return told("matched", "it has no condition")
+        return told("matched", f"it has no condition{stages}")
     try:
         holds = bound.condition.holds(facts)
     except ConditionFailed as why:
         return told("failed", str(why), "require_approval")
-    return told("matched" if holds else "not matched", f"{one_line(bound.condition.text)} is {str(holds).lower()}")
+    said = f"{one_line(bound.condition.text)} is {str(holds).lower()}"
+    return told("matched", said + stages) if holds else told("not matched", said)
+
+
+def _stages(rule: Rule, facts: Facts) -> str:
+    """What became of the rule's stages that have a condition."""
+    found = [(at, stage) for at, stage in enumerate(rule.stages or (), 1) if stage.when]
+    return "".join(f"; stage {at} ({', '.join(stage.names)}) {_asked(stage, facts)}" for at, stage in found)
+
+
+def _asked(stage: Stage, facts: Facts) -> str:
+    when = one_line(stage.when)
+    try:
+        asked = compiled(stage.when).holds(facts)
+    except ConditionFailed as why:
+        return f"is asked, since {when} failed: {why}"
+    return f"is asked, since {when} is true" if asked else f"is left out, since {when} is false"
 
 
 def explain_python(policy: PythonPolicy, call: ToolCall, tool: Tool) -> Iterable[Explained]:

@@ -15,7 +15,7 @@ from governor_agents.policies.values import suggestion
 
 MEMBERS = {
     "call": frozenset({"args", "tool", "agent", "requester", "conversation", "tenant"}),
-    "tool": frozenset({"read_only", "effect", "retry"}),
+    "tool": frozenset({"read_only", "effect", "retry", "risk"}),
 }
 """What a condition may name."""
 

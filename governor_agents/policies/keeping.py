@@ -2,7 +2,7 @@
 
 .. code-block:: yaml
 
-    limits: {snapshot: 8MB}
+    limits: {snapshot: 8MB, asks: 30}
     retention: {completed: 30d, failed: 90d, cancelled: 30d}
 """
 
@@ -27,11 +27,13 @@ NOTHING: Mapping[str, float] = MappingProxyType({})
 class Keeping:
     """``snapshot``: the most bytes of a snapshot, None when nothing is said.
 
-    ``retention``: by outcome, for how many seconds an ended run is kept; without an entry it is kept for ever.
+    ``asks``: how many requests one person is asked for within ten minutes; more of them are held. None when nothing is
+    said. ``retention``: by outcome, for how many seconds an ended run is kept; without an entry it is kept for ever.
     """
 
     snapshot: int | None = None
     retention: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    asks: int | None = None
 
 
 def retention(given: Mapping[str, Any]) -> dict[str, float]:
@@ -52,11 +54,12 @@ def together(said: Iterable[tuple[str, Keeping]]) -> Keeping:
     found: dict[str, tuple[str, Any]] = {}
     for source, keeping in said:
         items: dict[str, Any] = {f"retention.{outcome}": value for outcome, value in keeping.retention.items()}
-        if keeping.snapshot is not None:
-            items["limits.snapshot"] = keeping.snapshot
+        limits = {"limits.snapshot": keeping.snapshot, "limits.asks": keeping.asks}
+        items |= {name: value for name, value in limits.items() if value is not None}
         for name, value in items.items():
             first, known = found.setdefault(name, (source, value))
             if known != value:
                 raise ConfigError(f"{name} is {known:.12g} in {first} and {value:.12g} in {source}; say it once")
     spans = {outcome: found[f"retention.{outcome}"][1] for outcome in OUTCOMES if f"retention.{outcome}" in found}
-    return Keeping(found["limits.snapshot"][1] if "limits.snapshot" in found else None, MappingProxyType(spans))
+    snapshot, asks = (found[name][1] if name in found else None for name in ("limits.snapshot", "limits.asks"))
+    return Keeping(snapshot, MappingProxyType(spans), asks)

@@ -12,6 +12,7 @@ all abstain, the tool is known                  ask the default approvers (``def
 all abstain, the tool is unknown                the same, code ``unknown_tool``
 one raises, or answers with what is no verdict  that one asks the default approvers (``policy_error``), or denies
 an ask that nobody could ever approve           deny (``no_approvers``)
+an ask while the directory cannot be read       deny (``directory_unreadable``)
 ==============================================  ======================================================================
 
 A file is one policy here; how its rules become one answer stands in `governor_agents.policies.rules`.
@@ -27,8 +28,11 @@ from os import PathLike
 from typing import Any, Self
 
 from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.ports import Directory
 from governor_agents.core.verdicts import Policy, PolicyCallable, Verdict
+from governor_agents.errors import ConfigError, DirectoryUnreadable, PoliciesUnavailable
 from governor_agents.policies.asks import Defaults
+from governor_agents.policies.conditions import Facts
 from governor_agents.policies.explain import Explained, explain_list, explain_python
 from governor_agents.policies.joined import Joined, Part, join
 from governor_agents.policies.keeping import Keeping
@@ -54,8 +58,9 @@ class PolicySet:
 
     ``tools`` declares tools by name or glob, before what the files declare; ``default`` goes before the files'
     ``approvals``; ``groups`` adds groups of approvers for Python policies. A group and a tool mean the same in the
-    whole set. Raises `ConfigError` (`PolicyFileError` with file and line) for what contradicts itself or asks nobody.
-    Usable from any thread.
+    whole set. ``directory`` says who people are; a governor that has one gives it to its policies (`use`). Raises
+    `ConfigError` (`PolicyFileError` with file and line) for what contradicts itself or asks nobody. Usable from any
+    thread.
     """
 
     def __init__(
@@ -65,41 +70,58 @@ class PolicySet:
         tools: Mapping[str, Tool] | None = None,
         default: Defaults | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self._tools = dict(tools or {})
         self._default = default
         self._groups = dict(groups or {})
+        self.directory = directory
         self._lock = threading.Lock()
         # Replaced as a whole by add_rule, so that an evaluation sees one state of it.
         self._joined = self._join([part(policy) for policy in policies])
 
     def _join(self, parts: Sequence[Part]) -> Joined:
-        return join(parts, self._tools, self._default, self._groups)
+        return join(parts, self._tools, self._default, self._groups, self.directory)
 
     @classmethod
-    def from_file(cls, path: str | PathLike[str]) -> Self:
+    def from_file(cls, path: str | PathLike[str], *, directory: Directory | None = None) -> Self:
         """The policies of one YAML file. Raises `PolicyFileError`, one line with file and line number."""
-        return cls.from_files(path)
+        return cls.from_files(path, directory=directory)
 
     @classmethod
-    def from_files(cls, *paths: str | PathLike[str]) -> Self:
+    def from_files(cls, *paths: str | PathLike[str], directory: Directory | None = None) -> Self:
         """The policies of several files, which may use one another's groups. Raises `PolicyFileError`."""
         from governor_agents.policies.file import read_files
 
-        return cls(read_files(paths))
+        return cls(read_files(paths, directory), directory=directory)
 
     @classmethod
-    def from_text(cls, text: str, name: str = "policy.yaml") -> Self:
+    def from_text(cls, text: str, name: str = "policy.yaml", *, directory: Directory | None = None) -> Self:
         """The policies of a YAML text; ``name`` stands for the file's. Raises `PolicyFileError`."""
         from governor_agents.policies.file import read
         from governor_agents.policies.reading import Source
 
-        return cls(read([Source(name, name, text)]))
+        return cls(read([Source(name, name, text)], directory), directory=directory)
 
     def with_policies(self, *policies: AnyPolicy) -> Self:
         """A new set with more policies. Raises `ConfigError`."""
         parts = [*self._joined.parts, *map(part, policies)]
-        return type(self)(parts, tools=self._tools, default=self._default, groups=self._groups)
+        return type(self)(
+            parts, tools=self._tools, default=self._default, groups=self._groups, directory=self.directory
+        )
+
+    def use(self, directory: Directory | None) -> None:
+        """Have approvers mean the people of this directory from now on; None changes nothing.
+
+        Raises `ConfigError` when they mean those of another one already.
+        """
+        if directory is None or directory is self.directory:
+            return
+        if self.directory is not None:
+            raise ConfigError("these policies have another directory of people; give each governor policies of its own")
+        with self._lock:
+            self.directory = directory
+            self._joined = self._join(self._joined.parts)
 
     def add_rule(self, **rule: Any) -> None:
         """Add a rule, given by the fields of `Rule`, as a policy of its own. Raises `ConfigError`."""
@@ -115,8 +137,14 @@ class PolicySet:
     async def confirm(self) -> str:
         """The version in force, after a look at where the policies are kept; these are kept nowhere else.
 
-        Asked on the governor loop right before each intent. Raises `StoreError` when nobody can say.
+        Asked on the governor loop right before each intent. Raises `StoreError` when nobody can say, or nobody can say
+        who people are: then an approved call waits, instead of being denied.
         """
+        if self.directory is not None:
+            try:
+                self.directory.person("")
+            except DirectoryUnreadable as error:
+                raise PoliciesUnavailable(str(error)) from None
         return self.version
 
     @property
@@ -135,7 +163,10 @@ class PolicySet:
         return self._joined.keeping
 
     def people(self, approvers: Iterable[str]) -> tuple[str, ...]:
-        """The people whom ids and ``group:NAME`` mean: sorted, each once. Raises `ConfigError`."""
+        """The people whom ids, ``group:NAME`` and ``role:NAME`` mean now: sorted, each once.
+
+        Raises `ConfigError`, `DirectoryUnreadable`.
+        """
         return self._joined.groups.people(approvers)
 
     def tool(self, name: str) -> Tool:
@@ -146,27 +177,18 @@ class PolicySet:
         """The verdict on a call; ``tool`` when the caller knows more than is declared. Never raises."""
         joined = self._joined
         try:
-            known = joined.tools.get(call.tool) if tool is None else tool
-            said: list[Verdict] = []
-            for each in joined.parts:
-                opinions = each.opinions(call, known)
-                if opinions:
-                    said.extend(opinions)
-            if said:
-                return strictest([joined.settled(verdict) for verdict in said])
-            if known.read_only is True:
-                return joined.read_only
-            return joined.unsaid if known.known else joined.unknown_tool
+            return joined.named(_evaluate(joined, call, tool), call.requester)
         except Exception:
             log.exception("the policies could not be evaluated")
-            return joined.failure
+            return joined.named(joined.by_default(joined.failure), getattr(call, "requester", ""))
 
     def demand(self, call: ToolCall, tool: Tool | None = None) -> Verdict:
         """The verdict on a call that must be asked about: where no policy asks people, the default approvers are."""
         verdict = self.evaluate(call, tool)
         if verdict.outcome != "allow":
             return verdict
-        return replace(self._joined.unsaid, code="in_doubt", reason="an earlier attempt at this call is in doubt")
+        asked = self._joined.named(self._joined.by_default(self._joined.unsaid), call.requester)
+        return replace(asked, code="in_doubt", reason="an earlier attempt at this call is in doubt")
 
     def explain(self, call: ToolCall, tool: Tool | None = None) -> list[Explained]:
         """What each rule and Python policy makes of a call, in order; `evaluate` tells what comes of it."""
@@ -178,3 +200,18 @@ class PolicySet:
             else:
                 found.extend(explain_python(each, call, known))
         return found
+
+
+def _evaluate(joined: Joined, call: ToolCall, tool: Tool | None) -> Verdict:
+    known = joined.tools.get(call.tool) if tool is None else tool
+    said: list[Verdict] = []
+    for each in joined.parts:
+        opinions = each.opinions(call, known)
+        if opinions:
+            said.extend(opinions)
+    if said:
+        facts = Facts(call, known)
+        return strictest([joined.settled(verdict, facts) for verdict in said])
+    if known.read_only is True:
+        return joined.read_only
+    return joined.by_default(joined.unsaid if known.known else joined.unknown_tool)

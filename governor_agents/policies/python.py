@@ -14,6 +14,8 @@ from governor_agents.core.verdicts import STRICTNESS, Policy, PolicyCallable, St
 from governor_agents.errors import ConfigError
 from governor_agents.policies.asks import READ_TERM, Draft, draft, stage
 
+_PLAIN = Verdict("require_approval")
+
 log = logging.getLogger(__name__)
 
 
@@ -48,13 +50,13 @@ def _checked(said: object) -> Verdict:
 def _check_demand(said: Verdict) -> None:
     unset = said.unset if isinstance(said, Draft) else frozenset[str]()
     for name, read in READ_TERM.items():
-        if name not in unset:
+        if name not in unset and getattr(said, name) != getattr(_PLAIN, name):
             read(getattr(said, name))
     stages: object = said.stages
     if not isinstance(stages, tuple) or not all(isinstance(item, Stage) for item in stages):
         raise TypeError("stages are a tuple of Stage")
     for item in said.stages:
-        stage(item.people or item.names, item.quorum, item.within)
+        stage(item.people or item.names, item.quorum, item.within, item.when)
 
 
 def _without_tool(policy: Any) -> Callable[[ToolCall, Tool], object]:

@@ -7,9 +7,12 @@ from typing import Any
 
 from governor_agents.errors import ConfigError
 from governor_agents.policies.asks import READ_TERM
+from governor_agents.policies.channels import channel
 from governor_agents.policies.conditions import Condition
 from governor_agents.policies.document import Node, Problem
+from governor_agents.policies.hours import quiet_hours
 from governor_agents.policies.rules import OUTCOMES
+from governor_agents.policies.tools import RISKS
 from governor_agents.policies.values import choice, count, expression, flag, globs, one_line, reason_text, seconds, text
 
 VERSION = 1
@@ -45,6 +48,12 @@ def each(read: Reader) -> Reader:
     return reader
 
 
+def list_of(read: Reader) -> Reader:
+    """A reader of a list that may be empty."""
+    many = each(read)
+    return lambda node: () if node.value == [] else many(node)
+
+
 def one_or_each(read: Reader) -> Reader:
     """A reader of one value or of a list of them."""
     many = each(read)
@@ -70,8 +79,10 @@ def version(value: object) -> int:
     return VERSION
 
 
-TERM_READERS: dict[str, Reader] = {name: scalar(read) for name, read in READ_TERM.items() if name != "channels"} | {
-    "channels": each(scalar(lambda value: text(value, "a channel")))
+TERM_READERS: dict[str, Reader] = {name: scalar(read) for name, read in READ_TERM.items()} | {
+    "channels": each(scalar(channel)),
+    "reminders": list_of(scalar(seconds)),
+    "quiet_hours": lambda node: quiet_hours(node.plain()),
 }
 
 TOOL_READERS: dict[str, Reader] = {
@@ -80,6 +91,7 @@ TOOL_READERS: dict[str, Reader] = {
     "retry": scalar(lambda value: choice(value, ("none", "idempotent", "reconcilable"))),
     "idempotency_ttl": scalar(seconds),
     "in_flight": scalar(seconds),
+    "risk": scalar(lambda value: choice(value, RISKS)),
     "operands": each(scalar(lambda value: text(value, "the name of an argument"))),
 }
 

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
+from governor_agents.core.hours import QuietHours
 from governor_agents.core.verdicts import OnExpire, Outcome, Stage, Verdict
 from governor_agents.errors import ConfigError
-from governor_agents.policies.asks import TERMS, Defaults, Draft, Duration, Names, draft
+from governor_agents.policies.asks import TERMS, Defaults, Draft, Duration, Hours, Names, draft
 from governor_agents.policies.conditions import Condition, ConditionFailed, Facts
-from governor_agents.policies.groups import Groups
 from governor_agents.policies.keeping import Keeping
 from governor_agents.policies.values import choice, globs, is_glob, matcher, one_line, person_id, reason_text, text
 
@@ -68,6 +68,10 @@ class Rule:
     on_expire: OnExpire | None = None
     exclude_requester: bool | None = None
     channels: Names | None = None
+    headline: str | None = None
+    reminders: Sequence[Duration] | None = None
+    quiet_hours: Hours | None = None
+    delegates: Names | None = None
     line: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +103,9 @@ class Rule:
             if isinstance(value, Condition):
                 value = value.text
             elif name == "stages" and value is not None:
-                value = [[list(stage.names), stage.quorum, stage.within] for stage in value]
+                value = [[list(stage.names), stage.quorum, stage.within, stage.when] for stage in value]
+            elif isinstance(value, QuietHours):
+                value = [value.zone, value.start, value.end, list(value.days)]
             elif isinstance(value, tuple):
                 value = list(value)
             found[name] = value
@@ -167,7 +173,7 @@ class RuleList:
         self.name = text(name, "the name of a list of rules")
         self.source = source or name
         self.defaults = defaults or Defaults()
-        self.groups = Groups(groups or {})
+        self.groups = {group: tuple(people) for group, people in (groups or {}).items()}
         self.tools = dict(tools or {})
         self.keeping = keeping or Keeping()
         self.version = version or version_of([rule.content() for rule in rules])

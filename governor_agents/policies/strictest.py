@@ -3,7 +3,8 @@
 deny beats ask beats allow. Of several denials the first is told, a rule's before a failure's. Asks add up: the stages
 of all of them in the order of the policies (a stage that two policies ask alike is asked once), the shortest
 ``deadline`` and ``run_within``, a reason when one of them wants it, ``end_run`` before ``continue``, the requester
-excluded when one of them excludes, all channels in order.
+excluded when one of them excludes, all channels and reminders, the first headline. A seat may be handed to those alone
+to whom each of them lets it be handed; hours are quiet, and lengthen the deadline, only when they are so for all.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any
 from governor_agents.core.calls import freeze, sha256
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.policies.asks import TERMS, Draft, approvers
+from governor_agents.policies.hours import NEVER_QUIET
 
-FAILURES = frozenset({"policy_error", "policies_stale", "policies_unavailable"})
+NO_STAGE = "nobody could approve it: none of its stages is for such a call"
+
+FAILURES = frozenset({"directory_unreadable", "policy_error", "policies_stale", "policies_unavailable"})
 """Codes that say that something failed; a verdict of theirs keeps its code whatever else it is joined with."""
 
 Expand = Callable[[Iterable[str]], tuple[str, ...]]
@@ -49,22 +53,27 @@ def _hopeless(stages: Sequence[Stage]) -> str:
     return ""
 
 
-def settle(verdict: Verdict, base: Verdict, expand: Expand) -> Verdict:
+def settle(verdict: Verdict, base: Verdict, expand: Expand, asked: Callable[[Stage], bool] = lambda _: True) -> Verdict:
     """A verdict with nothing left open: terms from ``base``, people for names; a deny when nobody could approve.
 
-    ``base`` is the default demand, with expanded stages. Raises `ConfigError` for an unknown group.
+    ``base`` is the default demand; ``asked`` says whether a stage with a condition is asked of this call. Raises
+    `ConfigError` for an unknown group, `DirectoryUnreadable`.
     """
     if verdict.outcome != "require_approval":
         return verdict
     unset = verdict.unset if isinstance(verdict, Draft) else frozenset[str]()
-    stages = tuple(replace(_people(stage, expand), source=verdict.policy) for stage in _stages(verdict, base))
+    named = _stages(verdict, base)
+    met = [stage for stage in named if not stage.when or asked(stage)]
+    stages = tuple(replace(_people(stage, expand), source=verdict.policy, when="") for stage in met)
     about = {name: getattr(verdict, name) for name in ("policy", "version", "code", "reason")}
-    why = _hopeless(stages)
+    why = _hopeless(stages) if stages or not named else NO_STAGE
     if why:
         about["code"] = verdict.code if verdict.code in FAILURES else "no_approvers"
         about["reason"] = "; ".join(filter(None, (verdict.reason, why)))
         return Verdict("deny", **about)
     terms: dict[str, Any] = {name: getattr(base if name in unset else verdict, name) for name in TERMS}
+    terms["delegates"] = expand(approvers(terms["delegates"]))
+    terms["quiet_hours"] = terms["quiet_hours"] if terms["quiet_hours"] != NEVER_QUIET else None
     return Verdict("require_approval", stages=stages, **about, **terms)
 
 
@@ -104,6 +113,10 @@ MERGE: dict[str, Callable[[list[Any]], Any]] = {
     "on_expire": lambda said: "end_run" if "end_run" in said else "continue",
     "exclude_requester": any,
     "channels": lambda said: tuple(dict.fromkeys(name for names in said for name in names)),
+    "headline": lambda said: next(filter(None, said), ""),
+    "reminders": lambda said: tuple(sorted({after for times in said for after in times})),
+    "quiet_hours": lambda said: said[0] if all(hours == said[0] for hours in said) else None,
+    "delegates": lambda said: tuple(name for name in said[0] if all(name in names for names in said)),
 }
 """How each term of several asks becomes one."""
 

@@ -9,6 +9,8 @@ from governor_agents.core.calls import Tool
 from governor_agents.errors import ConfigError
 from governor_agents.policies.values import choice, is_glob, matcher, seconds, text
 
+RISKS = ("low", "normal", "high")
+
 MAX_CACHED = 1_024
 """Tool names that are remembered; names come from models, so there may be any number."""
 
@@ -19,6 +21,10 @@ def check(tool: Tool) -> Tool:
         choice(tool.retry, ("none", "idempotent", "reconcilable"))
     except ConfigError as error:
         raise ConfigError(f"tool {tool.name!r}: retry {error}") from None
+    try:
+        choice(tool.risk, RISKS)
+    except ConfigError as error:
+        raise ConfigError(f"tool {tool.name!r}: risk {error}") from None
     operands: object = tool.operands
     if not isinstance(operands, tuple) or not all(isinstance(name, str) and name for name in operands):
         raise ConfigError(f"tool {tool.name!r}: operands must be a tuple of names of arguments, not {operands!r}")

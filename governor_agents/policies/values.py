@@ -131,15 +131,15 @@ def person_id(id: str) -> str:
 
 
 def approver(value: object) -> str:
-    """An id of a person in its one form, or ``group:NAME``."""
+    """An id or address of a person in its one form, ``group:NAME`` or ``role:NAME``."""
     if not isinstance(value, str):
-        raise ConfigError(f"an approver is an id in quotes or group:NAME, not {value!r}")
+        raise ConfigError(f"an approver is an id in quotes, group:NAME or role:NAME, not {value!r}")
     bad = not value or len(value) > MAX_NAME or not value.isprintable() or any(c.isspace() for c in value)
-    if bad or value == GROUP:
+    if bad or value in (GROUP, ROLE):
         raise ConfigError(f"{one_line(value, 40)!r} is no id; write ops@example.com, local:alice or group:NAME")
     if any(c in value for c in "*?"):
         raise ConfigError(f"{value!r} is no id; approvers are named one by one or as a group, never by a pattern")
-    return value if value.startswith(GROUP) else person_id(value)
+    return value if value.startswith((GROUP, ROLE)) else person_id(value)
 
 
 def listed(value: object, what: str, read: Callable[[object], str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from governor_agents.audit import chain
 from governor_agents.audit.reading import POLICIES, end_of, events_of
 from governor_agents.core.calls import CLOSED, sha256
 from governor_agents.core.codec import was_refused
-from governor_agents.core.ports import Blob, Record
+from governor_agents.core.ports import Blob, Directory, Record
 from governor_agents.core.records import evolve
 from governor_agents.crash import crash_point
 from governor_agents.errors import (
@@ -85,12 +85,16 @@ _PUBLICATION: TypeAdapter[Publication] = TypeAdapter(Publication)
 
 
 class Publications:
-    """The published policies of one tenant. Its coroutines run on the governor loop."""
+    """The published policies of one tenant. Its coroutines run on the governor loop.
 
-    def __init__(self, runs: Runs) -> None:
+    ``directory`` is where the people and groups that a document names are looked up.
+    """
+
+    def __init__(self, runs: Runs, directory: Directory | None = None) -> None:
         self._runs = runs
         self._store = runs.store
         self._tenant = runs.tenant
+        self._directory = directory
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +148,8 @@ class Publications:
         another one is in force, nothing is published. Raises `PolicyFileError`, `ConfigError`, `StoreError`.
         """
         data = text.encode()
-        made = Publication(0, sha256(data), PolicySet.from_text(text, name).version, len(data), by, 0.0, note)
+        version = PolicySet.from_text(text, name, directory=self._directory).version
+        made = Publication(0, sha256(data), version, len(data), by, 0.0, note)
         op = secrets.token_hex(8)
         for _ in range(MAX_TRIES):
             v, stands = await self._load_to_change()

@@ -102,7 +102,7 @@ class Published(PolicySet):
         """Belong to a governor. Raises `ConfigError` when it belongs to one already."""
         if self._publications is not None:
             raise ConfigError("these Published policies belong to another Governor; give each one of its own")
-        self._publications = Publications(runs)
+        self._publications = Publications(runs, self.directory)
         self._cache = PolicyCache(self._cache_url, runs.tenant, keys) if self._cache_url else None
         self._loop, self._open = loop, open
 
@@ -161,7 +161,7 @@ class Published(PolicySet):
         Raises `StoreError` when the store does not say, or what it says cannot be used.
         """
         await self.refresh()
-        return self.version
+        return await super().confirm()
 
     def _whole(self, rules: Sequence[RuleList], own: Sequence[Part]) -> Joined:
         return self._join([*rules, *own, self._freshness])
@@ -276,7 +276,8 @@ class Published(PolicySet):
         from governor_agents.policies.reading import Source
 
         try:
-            return read([Source("published", f"published policies, version {found.version}", text)])
+            source = Source("published", f"published policies, version {found.version}", text)
+            return read([source], self.directory)
         except ConfigError as error:
             raise PoliciesUnavailable(str(error)) from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from governor_agents.adapters.functions.arguments import Parameters
 from governor_agents.adapters.functions.governed import Governed, GovernedAsync, Pending
-from governor_agents.core.calls import Retry, Tool
+from governor_agents.core.calls import Retry, Risk, Tool
 from governor_agents.core.records import Run, evolve
 from governor_agents.errors import ConfigError, StoreError
 from governor_agents.policies import PolicySet, Rule
@@ -44,6 +44,7 @@ class Functions:
         operands: Sequence[str] = (),
         idempotency_ttl: float | str | None = None,
         in_flight: float | str | None = None,
+        risk: Risk | None = None,
         reconcile: Probe | None = None,
         **rule: Any,
     ) -> Callable[[Callable[..., Any]], Governed]:
@@ -52,9 +53,9 @@ class Functions:
         ``name`` is what policies call it (default: the function's qualified name without ``<locals>``). ``retry`` says
         what may be done when its process dies while it runs (see `Tool`); ``reconcile`` is the probe of a
         ``reconcilable`` one (see `governor_agents.probes`). Durations are seconds, or ``90s``, ``4h``. ``operands``
-        names arguments that are paths of files, whose content is bound into each approval. ``rule``
-        (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a demand of its own to those of
-        the policies. Raises `ConfigError` for a name that is taken.
+        names arguments that are paths of files, whose content is bound into each approval; ``risk`` is ``low``,
+        ``normal`` or ``high``. ``rule`` (``approvers=``, ``quorum=``, ``deadline=``, ``reason_required=`` ...) adds a
+        demand of its own to those of the policies. Raises `ConfigError` for a name that is taken.
         """
 
         if isinstance(operands, str):
@@ -80,6 +81,7 @@ class Functions:
                         in_flight=tool.in_flight if in_flight is None else seconds(in_flight),
                         schema_sha256=parameters.sha256,
                         operands=tuple(operands) or tool.operands,
+                        risk=risk or tool.risk,
                         known=True,
                     )
                 )
