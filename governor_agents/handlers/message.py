@@ -275,7 +275,10 @@ def _decided(call: Call, vote: Vote) -> str:
 
 
 def _voter(vote: Vote) -> str:
-    return visible(vote.by) + (f" in the place of {visible(vote.seat)}" if vote.seat and vote.seat != vote.by else "")
+    if not vote.seat or vote.seat == vote.by:
+        return visible(vote.by)
+    standing = f" ({vote.standing})" if vote.standing else ""
+    return f"{visible(vote.by)} in the place of {visible(vote.seat)}{standing}"
 
 
 def _handed(over: HandOver) -> str:

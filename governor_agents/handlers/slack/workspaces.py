@@ -1,0 +1,149 @@
+"""The workspaces that the app is installed in: a client for each, and what Slack's answers mean.
+
+slack-sdk's retry handlers are left out on purpose. The one for cut connections sends a message twice, since nobody
+knows whether the first one arrived; the one for rate limits reads one digit of ``Retry-After``. Whatever went wrong is
+told to the worker, which waits for as long as Slack says and finds what was posted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import ClientError
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from governor_agents.errors import ChannelUnusable, DeliveryFailed
+
+log = logging.getLogger(__name__)
+
+API = "https://slack.com/api/"
+
+TIMEOUT = 10
+"""Seconds within which Slack must answer."""
+
+SCOPES = frozenset({"chat:write", "im:history", "im:write", "users:read"})
+"""What the bot token must be good for: cards, direct messages, finding a card again, and who it is that clicked."""
+
+_TROUBLE = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"})
+"""Answers that say nothing about the request itself."""
+
+Json = Any
+
+
+class SlackRefused(Exception):
+    """Slack took a request and said no. ``code`` is its word for why."""
+
+    def __init__(self, method: str, code: str) -> None:
+        super().__init__(f"Slack refused {method}: {code}")
+        self.code = code
+
+
+class Workspaces:
+    """Clients by team id, learned from the tokens themselves. Usable from any loop; shows nothing of a token.
+
+    Raises `ChannelUnusable` without a token.
+    """
+
+    def __init__(self, tokens: Sequence[str], *, url: str = API, timeout: int = TIMEOUT) -> None:
+        if not tokens or not all(tokens):
+            raise ChannelUnusable(
+                "Slack needs a bot token: set SLACK_BOT_TOKEN=xoxb-... (one per workspace, commas between)"
+            )
+        self._waiting = [
+            AsyncWebClient(token, base_url=url, timeout=timeout, retry_handlers=[]) for token in dict.fromkeys(tokens)
+        ]
+        self._clients: dict[str, AsyncWebClient] = {}
+        self._urls: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Ask each token which workspace it is for, unless that is known. Twice is fine.
+
+        Raises `ChannelUnusable` for a token that Slack refuses or that lacks a scope, `DeliveryFailed` when Slack does
+        not answer.
+        """
+        for at, client in enumerate(list(self._waiting)):
+            try:
+                found = await _called(client, "auth.test", {})
+            except SlackRefused as refused:
+                which = f"bot token {at + 1}" if len(self._waiting) > 1 else "bot token"
+                raise ChannelUnusable(f"Slack refuses the {which} ({refused.code}): {_mend(refused.code)}") from None
+            team = str(found["team_id"])
+            _check_scopes(team, found.headers)
+            self._clients[team] = client
+            self._urls[team] = str(found.get("url") or "")
+            self._waiting.remove(client)
+
+    @property
+    def teams(self) -> tuple[str, ...]:
+        """The workspaces, by team id."""
+        return tuple(self._clients)
+
+    def client(self, team: str) -> AsyncWebClient | None:
+        """The client of a workspace, None where the app is not installed."""
+        return self._clients.get(team)
+
+    def permalink(self, team: str, channel: str, ts: str) -> str:
+        """Where a message can be looked at; empty when that is not known."""
+        url = self._urls.get(team, "")
+        return f"{url.rstrip('/')}/archives/{channel}/p{ts.replace('.', '')}" if url else ""
+
+    async def call(self, team: str, method: str, **args: Json) -> Json:
+        """Call a method of the Web API. Raises `SlackRefused`, and `DeliveryFailed` for trouble on the way."""
+        await self.open()
+        client = self._clients.get(team)
+        if client is None:
+            raise SlackRefused(method, "app_not_installed")
+        return (await _called(client, method, args)).data
+
+
+async def _called(client: AsyncWebClient, method: str, args: Mapping[str, Json]) -> Any:
+    reads = method.startswith(("conversations.history", "conversations.replies"))
+    try:
+        if reads:
+            return await client.api_call(method, http_verb="GET", params=dict(args))
+        return await client.api_call(method, json=dict(args))
+    except SlackApiError as error:
+        raise _meaning(method, error) from None
+    except (SlackClientError, ClientError, OSError, ValueError) as error:  # a time-out is an OSError
+        raise DeliveryFailed(f"Slack did not answer {method}: {type(error).__name__}") from None
+
+
+def _meaning(method: str, error: SlackApiError) -> Exception:
+    """What an answer other than "ok" means."""
+    status = getattr(error.response, "status_code", 0)
+    data = getattr(error.response, "data", None)
+    code = str(data.get("error", "")) if isinstance(data, dict) else ""
+    if status == 429 or code == "ratelimited":
+        wait = _seconds(error.response.headers)
+        return DeliveryFailed(f"Slack wants to be left alone for {wait:.0f} s ({method})", retry_after=wait)
+    if status != 200 or not code or code in _TROUBLE:
+        return DeliveryFailed(f"Slack answered {method} with {code or status or 'something that is no JSON'}")
+    return SlackRefused(method, code)
+
+
+def _seconds(headers: Mapping[str, str]) -> float:
+    """``Retry-After``, half a minute when it cannot be read."""
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 30.0
+
+
+def _check_scopes(team: str, headers: Mapping[str, str]) -> None:
+    given = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
+    if given is None:
+        return
+    missing = sorted(SCOPES - {scope.strip() for scope in given.split(",")})
+    if missing:
+        raise ChannelUnusable(
+            f"the bot token for workspace {team} lacks {', '.join(missing)}: add the scopes to the app and reinstall it"
+        )
+
+
+def _mend(code: str) -> str:
+    if code in ("invalid_auth", "not_authed", "not_allowed_token_type"):
+        return "SLACK_BOT_TOKEN must hold the app's bot token, which begins with xoxb-"
+    if code in ("token_revoked", "account_inactive", "token_expired"):
+        return "install the app in the workspace again and set SLACK_BOT_TOKEN to its new token"
+    return "see the app's page at api.slack.com"
