@@ -20,6 +20,7 @@ OWN = {
     },
     "governor_agents.handlers": {
         "email": "governor_agents.handlers.email:EmailHandler",
+        "slack": "governor_agents.handlers.slack.handler:SlackHandler",
         "terminal": "governor_agents.handlers.terminal:TerminalHandler",
     },
 }
