@@ -1,21 +1,25 @@
-"""What people do with an approval: each call of the facade that ends in a transition of `core.decisions`.
+"""What people do with an approval: each call of the facade that is a transition of `core.decisions` or `attending`.
 
-Who speaks was proved by the channel. What is refused is noted in the stream of refused requests, and raised as it was.
+Who speaks was proved by the channel, and who that is the directory says anew each time. What is refused is noted in the
+stream of refused requests, and raised as it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from governor_agents.core import decisions
+from governor_agents.core import attending, decisions, people
 from governor_agents.core.calls import Operand
-from governor_agents.core.records import Approval, Change, Decision, Run
+from governor_agents.core.identity import Voter
+from governor_agents.core.records import Approval, Call, Change, Decision, Run
 from governor_agents.core.sizes import size_words
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import DeadlinePassed, EditRefused
 from governor_agents.nonces import nonce
 from governor_agents.operands import bound
-from governor_agents.policies import person_id
+from governor_agents.runs import Step
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -30,31 +34,108 @@ class Deciding:
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str | None, channel: str) -> Run:
         """See `Governor.decide`."""
         with self._governor.audit.refusals.watched("decide", id, by=by, channel=channel):
-            return await self._decide(id, decision, person_id(by), digest, channel)
+            return await self._decide(id, decision, by, digest, channel)
 
-    async def _decide(self, id: str, decision: Decision, person: str, digest: str | None, channel: str) -> Run:
-        governor = self._governor
-        approval = await governor.approval(id)
-        call = approval.call
+    async def _decide(self, id: str, decision: Decision, by: str, digest: str | None, channel: str) -> Run:
+        approval = await self._governor.approval(id)
+        call, voter = approval.call, await self.voter(by)
         if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
-            return decisions.after_the_fact(approval.run, call, decision, person).run
+            return decisions.after_the_fact(approval.run, call, decision, voter).run
         verdict, operands = self._weigh(approval, decision)
-        stamp = nonce()
+        stamp, requester = nonce(), self._requester(approval)
 
         def step(run: Run, now: float) -> Change:
             return decisions.decide(
                 run,
                 call.n,
                 decision,
-                by=person,
+                by=voter,
                 now=now,
                 digest=call.digest if digest is None else digest,
                 channel=channel,
                 verdict=verdict,
                 nonce=stamp,
                 operands=operands,
+                requester=requester,
             )
 
+        return await self._write(approval, step)
+
+    async def hand_over(self, id: str, *, to: str, by: str, seat: str, moved: bool, channel: str) -> Run:
+        """See `Governor.delegate` and `Governor.reassign`."""
+        asked = "reassign" if moved else "delegate"
+        with self._governor.audit.refusals.watched(asked, id, by=by, channel=channel):
+            approval = await self._open(id)
+            giver, taker, requester = await self.voter(by), await self.voter(to), self._requester(approval)
+            identities = self._governor.identities
+            step = partial(
+                attending.hand_over,
+                n=approval.call.n,
+                to=taker,
+                by=giver,
+                seat=self._seat(approval.call, seat),
+                moved=moved,
+                coordinator=identities.directory is not None and identities.directory.coordinator(giver.id),
+                requester=requester,
+                channel=channel,
+            )
+            return await self._write(approval, lambda run, now: step(run, now=now))
+
+    async def take_up(self, id: str, *, by: str, release: bool, channel: str) -> Run:
+        """See `Governor.take_up`."""
+        with self._governor.audit.refusals.watched("take_up", id, by=by, channel=channel):
+            approval = await self._open(id)
+            voter, requester = await self.voter(by), self._requester(approval)
+            step = partial(
+                attending.take_up, n=approval.call.n, by=voter, release=release, requester=requester, channel=channel
+            )
+            return await self._write(approval, lambda run, now: step(run, now=now))
+
+    async def comment(self, id: str, text: str, *, by: str, channel: str) -> Run:
+        """See `Governor.comment`."""
+        with self._governor.audit.refusals.watched("comment", id, by=by, channel=channel):
+            approval = await self._open(id)
+            voter, requester = await self.voter(by), self._requester(approval)
+            step = partial(
+                attending.comment, n=approval.call.n, text=text, by=voter, requester=requester, channel=channel
+            )
+            return await self._write(approval, lambda run, now: step(run, now=now))
+
+    async def voter(self, address: str) -> Voter:
+        """Whoever has this address, and for whom that person may speak now. Raises `DirectoryUnreadable`."""
+        await self._governor.open()
+        now = await self._governor.loop.bridge(self._governor.runs.now())
+        return self._governor.identities.voter(address, now)
+
+    async def those_for(self, person: str, approvals: Sequence[Approval]) -> list[Approval]:
+        """Those of these approvals that somebody may decide now. Raises `DirectoryUnreadable`."""
+        voter = await self.voter(person)
+
+        def mine(approval: Approval) -> bool:
+            call, requester = approval.call, self._requester(approval)
+            return bool(people.seats(call, voter, people.asked_now(call), requester=requester))
+
+        return [approval for approval in approvals if mine(approval)]
+
+    def _requester(self, approval: Approval) -> tuple[str, ...]:
+        """Every name of whoever asked for the call."""
+        return self._governor.identities.names(approval.run.requester)
+
+    def _seat(self, call: Call, seat: str) -> str:
+        """The approver that is meant by any name of that person."""
+        names = self._governor.identities.names(seat) if seat else ()
+        named = {name for stage in call.stages for name in stage.people}
+        return next((name for name in (seat, *names) if name in named), seat)
+
+    async def _open(self, id: str) -> Approval:
+        """The approval, unless its generation is closed. Raises `NotFound`, `DecisionRefused`."""
+        approval = await self._governor.approval(id)
+        if approval.run.call(approval.call.n) is None:
+            raise decisions.over(approval.run, approval.call, "word")
+        return approval
+
+    async def _write(self, approval: Approval, step: Step) -> Run:
+        governor = self._governor
         try:
             change = await governor.loop.bridge(governor.runs.change(approval.run.id, step, fresh=False))
         except DeadlinePassed:  # what was told must hold, also when a clock is set back

@@ -53,6 +53,21 @@ class Desk:
         await self._governor.decide(id, decision, by=by, digest=digest, channel=channel)
         return await self._governor.approval(id)
 
+    async def take_up(self, id: str, *, by: str, channel: str, release: bool = False) -> Approval:
+        """See `core.ports.Desk`."""
+        await self._governor.take_up(id, by=by, channel=channel, release=release)
+        return await self._governor.approval(id)
+
+    async def comment(self, id: str, text: str, *, by: str, channel: str) -> Approval:
+        """See `core.ports.Desk`."""
+        await self._governor.comment(id, text, by=by, channel=channel)
+        return await self._governor.approval(id)
+
+    async def delegate(self, id: str, *, to: str, by: str, channel: str) -> Approval:
+        """See `core.ports.Desk`."""
+        await self._governor.delegate(id, to=to, by=by, channel=channel)
+        return await self._governor.approval(id)
+
     async def tool_schema(self, approval: Approval) -> Json:
         """See `core.ports.Desk`."""
         if not approval.call.schema_sha256:

@@ -339,6 +339,40 @@ class Governor:
 
     decide_sync = twin(decide)
 
+    async def delegate(self, id: str, *, to: str, by: str, seat: str = "", channel: str = "") -> Run:
+        """Let ``to`` decide for the seat of ``by`` too; both may then, and the seat counts once.
+
+        ``to`` is an id or address of somebody to whom the policy lets a seat be handed (its ``delegates``); ``seat``
+        names the seat where ``by`` has several. Raises `NotFound` and every kind of `DecisionRefused`.
+        """
+        return await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=False, channel=channel)
+
+    delegate_sync = twin(delegate)
+
+    async def reassign(self, id: str, *, seat: str, to: str, by: str, channel: str = "") -> Run:
+        """Let ``to`` decide in the place of ``seat``, who then may not any more.
+
+        By the one whose seat it is, or by a coordinator of the directory. Raises as `delegate` does.
+        """
+        return await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=True, channel=channel)
+
+    reassign_sync = twin(reassign)
+
+    async def take_up(self, id: str, *, by: str, release: bool = False, channel: str = "") -> Run:
+        """Say that ``by`` looks at it; or no longer does (``release``). Others may decide all the same.
+
+        Raises `NotFound` and every kind of `DecisionRefused`.
+        """
+        return await self.deciding.take_up(id, by=by, release=release, channel=channel)
+
+    take_up_sync = twin(take_up)
+
+    async def comment(self, id: str, text: str, *, by: str, channel: str = "") -> Run:
+        """Write beside a request, for all who are asked to see. Raises as `take_up` does, and `ArgumentsError`."""
+        return await self.deciding.comment(id, text, by=by, channel=channel)
+
+    comment_sync = twin(comment)
+
     async def cancel(self, id: str, *, by: str, reason: str = "", superseded: bool = False) -> Run:
         """End a run: at once, or as soon as the tool that is executing is done. Raises `NotFound`."""
         await self.open()
@@ -468,8 +502,9 @@ class Governor:
         await self.open()
         runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit, skipped=skipped))
         found = [approval for run in runs for approval in run.approvals]
-        mine = [approval for approval in found if person is None or person_id(person) in approval.people]
-        return sorted(mine, key=lambda approval: approval.call.created)
+        if person is not None:
+            found = await self.deciding.those_for(person, found)
+        return sorted(found, key=lambda approval: approval.call.created)
 
     inbox_sync = twin(inbox)
 

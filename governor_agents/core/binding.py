@@ -16,12 +16,13 @@ ENVELOPE_VERSION = 1
 
 
 def chain_sha256(call: Call) -> str:
-    """The approver chain as a hash: who, how many, in which order, by when."""
+    """The approver chain as a hash: who, how many, in which order, by when, and to whom a seat may be handed."""
     stages: list[Any] = [
         [list(s.names), list(s.people), s.quorum, int(s.within * 1000) if s.within is not None else None]
         for s in call.stages
     ]
-    return sha256(freeze([stages, list(call.excluded), call.reason_required]))
+    delegates = [list(call.delegates)] if call.delegates else []  # so the digests of earlier records stay as they are
+    return sha256(freeze([stages, list(call.excluded), call.reason_required, *delegates]))
 
 
 def envelope(run: Run, call: Call) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from governor_agents.core import people
 from governor_agents.core.binding import bind
 from governor_agents.core.execution import find, hold
+from governor_agents.core.hours import after
 from governor_agents.core.lifecycle import CallEvent, next_call
 from governor_agents.core.records import (
     Answer,
@@ -30,6 +31,7 @@ from governor_agents.core.records import (
 from governor_agents.core.records import CallState as C
 from governor_agents.core.settling import settle
 from governor_agents.core.telling import call_event, notices
+from governor_agents.core.terms import stage_end
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import (
     ArgumentsError,
@@ -233,7 +235,6 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
     """The same bytes under a new number and nonce, without votes, attempts or key."""
     if not call.stages:
         call = _with_people(run, call, verdict)
-    within = call.stages[0].within
     return Call(
         n=run.count + 1,
         call_id=call.call_id,
@@ -254,14 +255,18 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
         why=call.why,
         nonce=nonce,
         stages=call.stages,
-        stage_expires=None if within is None else now + within,
-        expires=now + call.deadline,
+        stage_expires=stage_end(call.stages, 0, now, call.quiet_hours),
+        expires=after(now, call.deadline, call.quiet_hours),
         deadline=call.deadline,
         run_within=call.run_within,
         reason_required=call.reason_required,
         on_expire=call.on_expire,
         excluded=call.excluded,
         channels=call.channels,
+        headline=call.headline,
+        risk=call.risk,
+        delegates=call.delegates,
+        quiet_hours=call.quiet_hours,
         asked_args=call.asked_args,
         replaces=call.n,
     )
@@ -287,4 +292,7 @@ def _with_people(run: Run, call: Call, verdict: Verdict | None) -> Call:
         on_expire=verdict.on_expire,
         excluded=people.excluded(run, verdict),
         channels=verdict.channels,
+        headline=verdict.headline,
+        delegates=verdict.delegates,
+        quiet_hours=verdict.quiet_hours,
     )

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+from governor_agents.core.attending import remind
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.decisions import make_call, pass_deadlines
 from governor_agents.core.doubts import note_deaths
@@ -291,9 +292,9 @@ def repair(run: Run, now: float, *, by: str, reason: str) -> Change:
 
 
 def tick(run: Run, now: float, dead: Collection[str] = ()) -> Change:
-    """Everything that time alone does to a run: deadlines, a lease that is over, approvals that were not run."""
+    """Everything that time alone does to a run: deadlines, reminders, a lease that is over, approvals not run."""
     events: tuple[Event, ...] = ()
-    for step in (pass_deadlines, partial(lease_over, dead=dead), overdue):
+    for step in (pass_deadlines, remind, partial(lease_over, dead=dead), overdue):
         change = step(run, now)
         run, events = change.run, (*events, *change.events)
     return Change(run, events)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from governor_agents.core import people
 from governor_agents.core.binding import bind, holds
 from governor_agents.core.calls import Operand, sha256
+from governor_agents.core.hours import after
 from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call
-from governor_agents.core.records import Attempt, Call, Change, Event, Response, Result, Run, approval_id, evolve
+from governor_agents.core.records import Attempt, Call, Change, Event, Response, Result, Run, Vote, approval_id, evolve
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import UNKNOWN, block, end_expired, ends_on_expiry, settle
 from governor_agents.core.telling import call_event, notices, run_event
+from governor_agents.core.terms import reminders, stage_end
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import Fenced, NotFound
 
@@ -139,7 +141,8 @@ def _approved_enough(run: Run, call: Call, verdict: Verdict) -> bool:
     for passed in call.passed_over:
         if passed in stages:
             stages.remove(passed)
-    return people.votes_meet(call.votes, tuple(stages), (*call.excluded, *people.excluded(run, verdict)))
+    votes = people.still_counting(call.votes, verdict)
+    return people.votes_meet(votes, tuple(stages), (*call.excluded, *people.excluded(run, verdict)))
 
 
 def _too_late(run: Run, call: Call, now: float) -> bool:
@@ -169,11 +172,10 @@ def _withdrawn(run: Run, call: Call, now: float, event: CallEvent, told: str, co
 
 def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
     """Same bytes, more people: votes already given count in the stage where their voter stands."""
-    stages, stage = verdict.stages, 0
+    stages, quiet = verdict.stages, verdict.quiet_hours
     excluded = tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict))))
-    counts = people.stands_for(call.votes, stages, excluded)
-    first = {vote.by: next((i for i, s in enumerate(stages) if vote.by in s.people), 0) for vote in call.votes}
-    votes = tuple(evolve(vote, stage=counts.get(vote.by, first[vote.by])) for vote in call.votes)
+    expires = after(now, verdict.deadline, quiet)
+    delegates = tuple(name for name in call.delegates if name in verdict.delegates)
     call = evolve(
         call,
         state=next_call(call.state, CallEvent.POLICY_DEMANDS, C.PENDING),
@@ -181,18 +183,24 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         version=verdict.version,
         code=verdict.code,
         why=verdict.reason,
+        headline=verdict.headline or call.headline,
         stages=stages,
-        stage=stage,
-        stage_expires=None if stages[0].within is None else now + stages[0].within,
+        stage=0,
+        stage_expires=stage_end(stages, 0, now, quiet),
         passed_over=(),
-        expires=now + verdict.deadline,
+        expires=expires,
         deadline=verdict.deadline,
+        reminders=reminders(verdict, now, expires),
+        quiet_hours=quiet,
         run_within=min(call.run_within, verdict.run_within),
         on_expire="end_run" if "end_run" in (call.on_expire, verdict.on_expire) else "continue",
         reason_required=call.reason_required or verdict.reason_required,
         channels=call.channels or verdict.channels,
         excluded=excluded,
-        votes=votes,
+        delegates=delegates,
+        handed=tuple(over for over in call.handed if over.to in (*delegates, over.seat)),
+        taken_up=None,
+        votes=_carried(call, verdict, excluded),
     )
     while call.stage + 1 < len(stages) and people.stage_met(call):
         call = evolve(call, stage=call.stage + 1)
@@ -201,6 +209,18 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
     call = evolve(call, votes=tuple(carried))
     run = evolve(run.with_call(call), outbox=(*run.outbox, *notices(run, call, "asked", now)), updated=now)
     return Change(run, (call_event(call, "call.asked_again", policy=call.policy, version=call.version),))
+
+
+def _carried(call: Call, verdict: Verdict, excluded: tuple[str, ...]) -> tuple[Vote, ...]:
+    """Votes already given, each in the stage that it counts for now, or else in the first that names its voter."""
+    votes = people.still_counting(call.votes, verdict)
+    counts = people.counted_for(votes, verdict.stages, excluded)
+
+    def named(vote: Vote) -> int:
+        mine = {vote.by, vote.seat}
+        return next((at for at, stage in enumerate(verdict.stages) if mine & set(stage.people)), 0)
+
+    return tuple(evolve(vote, stage=counts.get(vote.by, named(vote))) for vote in votes)
 
 
 def _mine(call: Call, owner: str, fence: int, attempt: int) -> bool:

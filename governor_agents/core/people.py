@@ -1,31 +1,98 @@
-"""Who may still decide: stages, quorum, separation of duties."""
+"""Who may still decide: stages, quorum, seats, separation of duties.
+
+Each person whom a stage names has a *seat* in it. The seat's own person fills it, or whoever it was handed to for this
+request, or a substitute while that person is away; one human counts once over all stages, one seat once. Whoever asked
+for the call decides nothing, under no name, and nobody does so in that person's place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from governor_agents.core.records import Call, Run, Vote
+from governor_agents.core.identity import Voter
+from governor_agents.core.records import Call, Run, Standing, Vote, evolve
+from governor_agents.core.seating import all_filled, seat
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import NotAnApprover
 
+APPROVALS = ("approve", "edit")
+"""The kinds of decision that fill a seat."""
 
-def authorise(call: Call, by: str) -> None:
-    """Raise `NotAnApprover` unless ``by`` may vote in the stage that is asked now. An empty stage means nobody."""
-    if not by:
+_RANKS: tuple[Standing, ...] = ("", "delegate", "substitute")
+
+
+def authorise(call: Call, voter: Voter, *, requester: Collection[str] = (), veto: bool = False) -> str:
+    """The seat that a decision of this voter takes in the stage that is asked now.
+
+    ``requester`` is every name of whoever asked for the call; ``veto``: a decision that fills no seat (a rejection).
+    Raises `NotAnApprover`. An empty stage means nobody.
+    """
+    may_speak(call, voter, requester=requester)
+    stage = asked_now(call)
+    found = seats(call, voter, stage, requester=requester)
+    if not found:
+        raise NotAnApprover(f"{voter.id} may not decide this; asked now: {', '.join(stage.names) or 'nobody'}")
+    mine = [vote for vote in call.votes if vote.by in voter.names]
+    if any(vote.stage != call.stage for vote in mine):
+        raise NotAnApprover(
+            f"{voter.id} approved an earlier stage, or stands for a later one; each stage needs somebody else"
+        )
+    if mine:
+        return mine[0].seat or mine[0].by
+    taken = {vote.seat or vote.by: vote.by for vote in call.votes if vote.stage == call.stage}
+    free = [name for name in found if name not in taken]
+    if not free and not veto:
+        whose = ", ".join(f"{name} (by {taken[name]})" for name in found)
+        raise NotAnApprover(f"what {voter.id} could approve for has been approved already: {whose}")
+    return (free or list(found))[0]
+
+
+def may_speak(call: Call, voter: Voter, *, requester: Collection[str] = ()) -> None:
+    """Raise `NotAnApprover` for whoever has no word in this call, whatever the stages say."""
+    if not voter.id:
         raise NotAnApprover("a decision needs a person; nobody was named")
-    stage = call.stages[call.stage] if call.stage < len(call.stages) else Stage(())
-    if by in call.excluded:
-        others = ", ".join(person for person in stage.people if person not in call.excluded) or "nobody"
+    if not voter.names:
+        raise NotAnApprover(f"{voter.id} is not known (any more), and decides nothing")
+    if voter.service:
+        raise NotAnApprover(f"{voter.id} is a service; only people decide")
+    if barred(call, requester) & {voter.id, *voter.names}:
+        others = ", ".join(name for name in asked_now(call).people if name not in call.excluded) or "nobody"
         raise NotAnApprover(
-            f"{by} asked for this call and may not decide it (separation of duties); may decide: {others}"
+            f"{voter.id} asked for this call and may not decide it (separation of duties); may decide: {others}"
         )
-    if by not in stage.people:
-        names = ", ".join(stage.names) or "nobody"
-        raise NotAnApprover(f"{by} may not decide this; asked now: {names}")
-    if any(vote.by == by and vote.stage != call.stage for vote in call.votes):
-        raise NotAnApprover(
-            f"{by} approved an earlier stage, or stands for a later one; each stage needs somebody else"
-        )
+
+
+def barred(call: Call, requester: Collection[str] = ()) -> frozenset[str]:
+    """Every name that decides nothing here: those the call excludes, and all others of whoever asked if it does."""
+    known = frozenset(call.excluded)
+    return known | frozenset(requester) if known & set(requester) else known
+
+
+def asked_now(call: Call) -> Stage:
+    """The stage that is asked now; one of nobody where there is none."""
+    return call.stages[call.stage] if call.stage < len(call.stages) else Stage(())
+
+
+def standing(call: Call, name: str, voter: Voter) -> Standing | None:
+    """As what this voter may fill the seat of an approver: None for not at all, empty for his or her own."""
+    holder, delegates = call.hands(name)
+    if holder in voter.names:
+        return "" if holder == name else "delegate"
+    if any(to in voter.names for to in delegates):
+        return "delegate"
+    if holder in voter.stands_for:
+        return "substitute" if holder == name else "delegate"
+    return None
+
+
+def seats(call: Call, voter: Voter, stage: Stage, *, requester: Collection[str] = ()) -> tuple[str, ...]:
+    """The seats of a stage that this voter may fill: his or her own first, then those that were handed over."""
+    out = barred(call, requester)
+    if voter.service or out & {voter.id, *voter.names}:
+        return ()
+    able = {name: standing(call, name, voter) for name in stage.people if not out & {name, call.hands(name)[0]}}
+    ranks = {name: _RANKS.index(how) for name, how in able.items() if how is not None}
+    return tuple(sorted(ranks, key=lambda name: (ranks[name], name not in voter.names)))
 
 
 def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
@@ -35,54 +102,40 @@ def excluded(run: Run, verdict: Verdict) -> tuple[str, ...]:
     return tuple(dict.fromkeys((agent, *requester)))
 
 
+def filled(votes: Collection[Vote], excluded: Collection[str]) -> dict[str, set[str]]:
+    """Each person who approved, and the seats that the approval may fill."""
+    found: dict[str, set[str]] = {}
+    for vote in votes:
+        if vote.kind in APPROVALS and vote.by not in excluded:
+            found.setdefault(vote.by, set()).update({vote.by, vote.seat} - {"", *excluded})
+    return found
+
+
 def stage_met(call: Call) -> bool:
     """True when the stage that is asked now has the approvals it needs."""
-    stage = call.stages[call.stage]
-    voters = {vote.by for vote in call.votes if vote.stage == call.stage and vote.kind in ("approve", "edit")}
-    voters -= set(call.excluded)
-    return len(voters & set(stage.people)) >= max(stage.quorum, 1)
+    votes = [vote for vote in call.votes if vote.stage == call.stage]
+    return all_filled((call.stages[call.stage],), filled(votes, call.excluded))
 
 
-def stands_for(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> dict[str, int]:
+def counted_for(votes: Collection[Vote], stages: tuple[Stage, ...], excluded: Collection[str]) -> dict[str, int]:
     """The stage that each approval already given counts for: the first that it can, unless nobody else is left for a
     later one. Voters of whom no stage is in need are left out.
     """
-    voters = sorted({vote.by for vote in votes if vote.kind in ("approve", "edit")} - set(excluded))
-    places = [at for at, stage in enumerate(stages) for _ in range(max(stage.quorum, 1))]
-    seats: dict[str, int] = {}
-
-    def fill(place: int, people: Collection[str], seen: set[str]) -> bool:
-        able = [person for person in stages[places[place]].people if person in people and person not in seen]
-        for person in sorted(able, key=lambda person: person in seats):
-            seen.add(person)
-            if person not in seats or fill(seats[person], people, seen):
-                seats[person] = place
-                return True
-        return False
-
-    everyone = {person for stage in stages for person in stage.people} - set(excluded)
-    for people in (voters, everyone):
-        for place in range(len(places)):
-            if place not in seats.values():
-                fill(place, people, set())
-    return {person: places[seats[person]] for person in voters if person in seats}
+    voters = filled(votes, excluded)
+    others = {name: {name} for stage in stages for name in stage.people if name not in excluded}
+    placed = seat(stages, {**others, **voters}, seat(stages, voters))
+    return {who: at for who, (at, _) in placed.items() if who in voters}
 
 
-def votes_meet(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> bool:
-    """True when approvals already given would satisfy these stages, each person counting for one stage only."""
-    voters = {vote.by for vote in votes if vote.kind in ("approve", "edit")} - set(excluded)
-    places = [stage for stage in stages for _ in range(max(stage.quorum, 1))]
-    taken: dict[int, str] = {}
+def votes_meet(votes: Collection[Vote], stages: tuple[Stage, ...], excluded: Collection[str]) -> bool:
+    """True when approvals already given would satisfy these stages: each person counts for one, each seat once."""
+    return all_filled(stages, filled(votes, excluded))
 
-    def place(person: str, seen: set[int]) -> bool:
-        for at, stage in enumerate(places):
-            if person in stage.people and at not in seen:
-                seen.add(at)
-                if at not in taken or place(taken[at], seen):
-                    taken[at] = person
-                    return True
-        return False
 
-    for person in sorted(voters):
-        place(person, set())
-    return bool(stages) and len(taken) == len(places)
+def still_counting(votes: tuple[Vote, ...], verdict: Verdict) -> tuple[Vote, ...]:
+    """Votes as a later verdict takes them: none of the requester where it excludes that person, and a delegate only
+    speaks for another where it lets the seat be handed to that delegate.
+    """
+    kept = [vote for vote in votes if not (vote.own and verdict.exclude_requester)]
+    gone = [vote.standing == "delegate" and vote.by not in verdict.delegates for vote in kept]
+    return tuple(evolve(vote, seat="", standing="") if lost else vote for vote, lost in zip(kept, gone, strict=True))

@@ -20,12 +20,14 @@ nothing to it a second time.
 from __future__ import annotations
 
 from governor_agents.core.binding import bind
+from governor_agents.core.hours import after
 from governor_agents.core.lifecycle import CallEvent, RunEvent, next_call, next_run
 from governor_agents.core.records import Attempt, Call, Change, Run, evolve
 from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import HALT, RESTORED, UNKNOWN, block, settle
 from governor_agents.core.telling import call_event, notices, run_event
+from governor_agents.core.terms import stage_end
 
 ASKED = (C.PENDING, C.APPROVED)
 """Calls that people are asked for anew."""
@@ -73,16 +75,18 @@ def _in_doubt(change: Change, call: Call, now: float, epoch: str) -> Change:
 
 def _asked_anew(change: Change, call: Call, now: float, epoch: str, stamp: str) -> Change:
     """The same bytes and the same people, from the first stage on, under a digest that nobody has seen yet."""
-    run, within = change.run, call.stages[0].within
+    run, quiet = change.run, call.quiet_hours
     asked = evolve(
         call,
         state=next_call(call.state, CallEvent.RESTORED, C.PENDING),
         nonce=f"{stamp}.{call.n}",
         votes=(),
         stage=0,
-        stage_expires=None if within is None else now + within,
+        stage_expires=stage_end(call.stages, 0, now, quiet),
         passed_over=(),
-        expires=now + call.deadline,
+        expires=after(now, call.deadline, quiet),
+        reminders=(),
+        taken_up=None,
         on_expire="end_run",
         restored=epoch,
     )

@@ -201,6 +201,7 @@ def due(run: Run) -> float | None:
     if not run.state.ended:
         for call in run.having(C.PENDING):
             times += [at for at in (call.expires, call.stage_expires) if at is not None]
+            times += call.reminders[:1] if not run.cancel else ()
     if run.state is R.ACTIVE and run.lease:
         times.append(run.lease.until)
     if run.state in (R.QUEUED, R.READY):

@@ -102,7 +102,7 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
 def refusal_of(approval: Approval, voter: Voter) -> str:
     """Why this person may not decide it now, in words; empty when they may."""
     try:
-        authorise(approval.call, voter.id)
+        authorise(approval.call, voter)
     except NotAnApprover as error:
         return str(error)
     return ""

@@ -33,7 +33,7 @@ async def tend(governor: Governor, run: Run) -> Run:
     if run.state is RunState.BLOCKED and run.blocked == HALT and run.not_before <= now:
         run = await governor.loop.bridge(governor.stopped.free(run.id))
         tell_state(run)
-    if run.state is not RunState.ACTIVE and telling.to_deliver(run, now):
+    while run.state is not RunState.ACTIVE and telling.to_deliver(run, now):  # one after the other, per card
         run = await deliver(governor, run)
     return run
 

@@ -22,6 +22,7 @@ import pytest
 
 from governor_agents import Decision, Governor, Worker
 from governor_agents.core import driving
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import DeadlinePassed, DecisionRefused
 from governor_agents.stores import open_store, sqlite_thread
@@ -251,9 +252,10 @@ async def test_a_build_that_follows_its_clock_back_is_found_out(scene: Scene, mo
     assert (state, counted, scene.effects) == (CallState.SUCCEEDED, True, 1)
 
 
-def _too_late(call: Any, by: str) -> None:
-    if by == ALICE:
+def _too_late(call: Any, by: Voter, **more: Any) -> str:
+    if by.id == ALICE:
         raise DeadlinePassed
+    return by.id
 
 
 async def test_approved_and_not_run_in_time_expires_whatever_the_clock_does(scene: Scene) -> None:

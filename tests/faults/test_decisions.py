@@ -202,7 +202,7 @@ async def in_doubt(scene: Scene, kind: str) -> Cast:
 async def after_done(scene: Scene, kind: str) -> Cast:
     scene.may_end.set()
     asked = await scene.executing()
-    run = await scene.governor.wait(asked.run, timeout=60.0, until=lambda run: run.state.ended)
+    run = await scene.governor.wait(asked.run, timeout=60.0, until=lambda run: run.state.ended and not run.outbox)
     assert run.calls[-1].state is CallState.SUCCEEDED
     return asked.approval, BOB, made(kind), None
 

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from governor_agents import Decision, Governor, PolicySet, ToolCall, Verdict
 from governor_agents.core import decisions, people
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import Call, CallState
 from governor_agents.core.verdicts import Stage
 from governor_agents.errors import CallDenied, DecisionRefused
@@ -147,8 +149,8 @@ async def test_a_build_without_the_rule_is_found_out(fault: str, monkeypatch: py
     """The controls: whoever asked may decide; one person may stand for two stages."""
     sound = people.authorise
 
-    def broken(call: Call, by: str) -> None:
-        sound(replace(call, excluded=()) if fault == "requester" else replace(call, votes=()), by)
+    def broken(call: Call, by: Voter, **more: Any) -> str:
+        return sound(replace(call, excluded=()) if fault == "requester" else replace(call, votes=()), by, **more)
 
     monkeypatch.setattr(decisions.people, "authorise", broken)
     dice = random.Random(20)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from governor_agents.core import decisions, doubts, driving, execution, halting, quarantine, settling, telling
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.decisions import make_call
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import Call, CallState, Change, Decision, Result, Run, RunState, Snapshot, evolve
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
@@ -188,7 +189,7 @@ def _decide(run: Run, event: Event, config: Configuration) -> Change:
         run,
         event.n,
         made[kind],
-        by=event.by,
+        by=Voter.plain(event.by),
         now=moment(call, event.over),
         digest=STALE if event.stale else call.digest if call else "",
         verdict=VERDICTS[word] if word else None,

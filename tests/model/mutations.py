@@ -140,10 +140,12 @@ MUTATIONS: dict[str, Mutation] = {
     "an edit does not ask for more people": Mutation(
         "decisions", "_edit", 'if verdict.outcome == "require_approval":', "if False:", "edit-stricter"
     ),
-    "anybody may vote": Mutation("people", "authorise", "if by not in stage.people:", "if False:", "strangers"),
-    "one approver is enough": Mutation("people", "stage_met", ">= max(stage.quorum, 1)", ">= 1", "quorum"),
+    "anybody may vote": Mutation(
+        "people", "authorise", "if not found:", "if not found:\n        return voter.id\n    if False:", "strangers"
+    ),
+    "one approver is enough": Mutation("seating", "places", "max(stage.quorum, 1)", "1", "quorum"),
     "one person may approve two stages": Mutation(
-        "people", "authorise", "if any(vote.by == by and vote.stage != call.stage", "if any(False", "stages-one"
+        "people", "authorise", "if any(vote.stage != call.stage", "if any(False", "stages-one"
     ),
     "a deadline passes unseen": Mutation(
         "decisions", "pass_deadlines", "over = call.expires is not None and", "over = False and", "none"

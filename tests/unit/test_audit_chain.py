@@ -18,6 +18,7 @@ from governor_agents import core
 from governor_agents.audit import chain
 from governor_agents.core import decisions, driving, execution, telling
 from governor_agents.core.calls import Tool, ToolCall, sha256
+from governor_agents.core.identity import Voter
 from governor_agents.core.ports import StoredEvent
 from governor_agents.core.records import CallState, Change, Decision, Event, Response, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -116,7 +117,15 @@ WITHOUT_EVENT = {
 }
 """The only functions whose change may go without an event: nothing of the run or its calls stands elsewhere."""
 
-ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob"), quorum=1),), deadline=50.0)
+ASK = Verdict(
+    "require_approval",
+    "p",
+    "1",
+    stages=(Stage(("ops",), ("alice", "bob"), quorum=1),),
+    deadline=50.0,
+    delegates=("dora",),
+    reminders=(10.0,),
+)
 MORE = replace(ASK, version="2", stages=(Stage(("ops",), ("alice",)), Stage(("cfo",), ("bob",))))
 VERDICTS = (Verdict("allow", "p", "1"), ASK, MORE, Verdict("deny", "p", "1"))
 CALL = ToolCall.of("pay", {"amount": 5}, "c1", agent="agent", run="run_1", requester="requester", tenant="t")
@@ -137,6 +146,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "idem_key": ("key",),
     "nonce": ("again",),
     "by": ("alice", "bob"),
+    "to": (Voter.plain("dora"),),
+    "seat": ("", "alice"),
+    "moved": (False, True),
+    "coordinator": (True,),
+    "release": (False, True),
+    "text": ("look at this",),
+    "requester": ((),),
     "reason": ("why",),
     "decision": (
         Decision.approve(), Decision.reject("no"), Decision.respond("42"), Decision.edit({"amount": 1}),
@@ -198,6 +214,8 @@ def arguments(function: Callable[..., Change], run: Run) -> Iterator[dict[str, A
         "taken": ((), run.outbox),
         "failed": ({}, {notice.id: telling.Failure("why") for notice in run.outbox}),
     }
+    if get_type_hints(function).get("by") is Voter:
+        values["by"] = tuple(Voter.plain(by) for by in VALUES["by"])
     unknown = [name for name in names if name not in values]
     assert not unknown, f"{function.__name__}: give {unknown} values in VALUES"
     for chosen in itertools.product(*(values[name] for name in names)):
@@ -272,6 +290,7 @@ def test_the_walk_finds_a_transition_without_its_event() -> None:
         mute = functions | {name: lambda run, _name=name, **given: replace(functions[_name](run, **given), events=())}
         mute[name].__name__ = name
         mute[name].__signature__ = inspect.signature(functions[name])  # type: ignore[attr-defined]
+        mute[name].__annotations__ = get_type_hints(functions[name])
         assert walk_one(mute, name) == {name}
 
 
@@ -293,7 +312,9 @@ def reached() -> list[Run]:
     """A few runs on the way of one call: waiting, ready, active, executing, in doubt."""
     started = driving.start(RUN, 1.0, owner="w1", lease=30.0).run
     waiting = driving.pause(started, 1.0, owner="w1", fence=1, snapshot=Snapshot("b", "x"), asks=(asks(),)).run
-    ready = decisions.decide(waiting, 1, Decision.approve(), by="alice", now=2.0, digest=waiting.calls[0].digest).run
+    ready = decisions.decide(
+        waiting, 1, Decision.approve(), by=Voter.plain("alice"), now=2.0, digest=waiting.calls[0].digest
+    ).run
     active = driving.claim(ready, 2.0, owner="w1", lease=30.0).run
     begun = execution.intent(active, 1, 2.0, owner="w1", fence=2, verdict=ASK, schema_sha256="", idem_key="k").run
     doubt = driving.lease_over(begun, 1000.0).run

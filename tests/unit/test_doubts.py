@@ -10,6 +10,7 @@ import pytest
 
 from governor_agents.core import decisions, doubts, driving, execution, settling, telling
 from governor_agents.core.calls import Tool, ToolCall, sha256
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import CallState, Change, Decision, Result, Run, RunState, Snapshot, evolve
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import (
@@ -57,7 +58,9 @@ def approved(*asks: driving.Ask) -> Run:
 def vote(run: Run, n: int, now: float, decision: Decision | None = None) -> Run:
     call = run.call(n)
     assert call is not None
-    return decisions.decide(run, n, decision or Decision.approve(), by="alice", now=now, digest=call.digest).run
+    return decisions.decide(
+        run, n, decision or Decision.approve(), by=Voter.plain("alice"), now=now, digest=call.digest
+    ).run
 
 
 def begun(run: Run, n: int = 1, now: float = 4.0, owner: str = W1, verdict: Verdict = ASK) -> Run:
@@ -498,7 +501,7 @@ def test_a_vote_for_the_old_call_is_none_for_the_new_one() -> None:
     """The new call binds its own number and nonce."""
     run = resolve(doubtful(dead=(W1,)), "did-not-happen").run
     with pytest.raises(StaleDecision):
-        decisions.decide(run, 2, Decision.approve(), by="alice", now=205.0, digest=run.calls[0].digest)
+        decisions.decide(run, 2, Decision.approve(), by=Voter.plain("alice"), now=205.0, digest=run.calls[0].digest)
 
 
 def test_a_tool_that_came_back_without_an_answer_is_done_with_the_call() -> None:

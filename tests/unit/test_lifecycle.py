@@ -8,6 +8,7 @@ import pytest
 
 from governor_agents.core import decisions, doubts, driving, execution, settling
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
+from governor_agents.core.identity import Voter
 from governor_agents.core.lifecycle import CALLS, RUNS, CallEvent, RunEvent, next_call, next_run
 from governor_agents.core.records import (
     CallState,
@@ -73,7 +74,7 @@ def vote(
     """A decision on what stands."""
     found = run.call(n)
     given = {"digest": found.digest if found else "", "nonce": "fresh", **more}
-    return decisions.decide(run, n, decision or Decision.approve(), by=by, now=now, **given)  # type: ignore[arg-type]
+    return decisions.decide(run, n, decision or Decision.approve(), by=Voter.plain(by), now=now, **given)  # type: ignore[arg-type]
 
 
 def claimed(run: Run, now: float = 3.0, owner: str = OWNER) -> Run:

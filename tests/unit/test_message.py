@@ -15,6 +15,7 @@ from rich.console import Console
 
 from governor_agents.core import decisions
 from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import Approval, CallState, Decision, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.handlers.message import Message, flatten, outcome, parse_visible, to_text, visible, when
@@ -136,7 +137,14 @@ def decided(
     approval: Approval, decision: Decision, by: str = "cfo@example.com", verdict: Verdict | None = None
 ) -> Approval:
     change = decisions.decide(
-        approval.run, 1, decision, by=by, now=NOW + 60, digest=approval.call.digest, verdict=verdict, nonce="m"
+        approval.run,
+        1,
+        decision,
+        by=Voter.plain(by),
+        now=NOW + 60,
+        digest=approval.call.digest,
+        verdict=verdict,
+        nonce="m",
     )
     return Approval(change.run, change.run.calls[0])
 

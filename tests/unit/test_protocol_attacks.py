@@ -19,6 +19,7 @@ from governor_agents import Governor
 from governor_agents.claims import Claim
 from governor_agents.core import decisions, doubts, driving, execution, settling
 from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
+from governor_agents.core.identity import Voter
 from governor_agents.core.ports import Segment
 from governor_agents.core.records import CallState, Change, Decision, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -69,7 +70,7 @@ def vote(
 ) -> Change:
     found = run.call(n)
     given = {"digest": found.digest if found else "", "nonce": "fresh", **more}
-    return decisions.decide(run, n, kind or Decision.approve(), by=by, now=now, **given)
+    return decisions.decide(run, n, kind or Decision.approve(), by=Voter.plain(by), now=now, **given)
 
 
 def claim(run: Run, now: float = 3.0, lease: float = 30.0) -> Run:

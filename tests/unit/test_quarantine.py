@@ -10,6 +10,7 @@ from governor_agents import Governor
 from governor_agents.core import decisions, doubts, driving, execution, halting, settling
 from governor_agents.core.binding import holds
 from governor_agents.core.calls import Retry, Tool, ToolCall, sha256
+from governor_agents.core.identity import Voter
 from governor_agents.core.quarantine import quarantine, workers_before
 from governor_agents.core.records import Approval, Call, CallState, Change, Decision, Result, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -37,7 +38,7 @@ def paused(*made: driving.Ask) -> Run:
 
 def voted(run: Run, n: int = 1, by: str = "alice", now: float = 2.0) -> Run:
     """The run once this person approved."""
-    return decisions.decide(run, n, Decision.approve(), by=by, now=now, digest=call_of(run, n).digest).run
+    return decisions.decide(run, n, Decision.approve(), by=Voter.plain(by), now=now, digest=call_of(run, n).digest).run
 
 
 def begun(retry: Retry = "none") -> Run:
@@ -75,7 +76,7 @@ def test_an_earlier_vote_or_click_counts_no_more() -> None:
     before = voted(paused())
     run = restored(before).run
     with pytest.raises(StaleDecision):
-        decisions.decide(run, 1, Decision.approve(), by="alice", now=LATER, digest=call_of(before).digest)
+        decisions.decide(run, 1, Decision.approve(), by=Voter.plain("alice"), now=LATER, digest=call_of(before).digest)
     assert call_of(voted(run, now=LATER)).state is CallState.APPROVED
 
 
@@ -147,7 +148,7 @@ def test_a_run_that_would_go_on_by_itself_waits_for_an_operator(state: str) -> N
     fresh = Run("t", "run_1", "agent", "x", "requester", RunState.QUEUED, 0.0)
     queued = driving.queue(fresh, 0.0).run
     rejected = decisions.decide(
-        paused(), 1, Decision.reject("no"), by="alice", now=2.0, digest=call_of(paused()).digest
+        paused(), 1, Decision.reject("no"), by=Voter.plain("alice"), now=2.0, digest=call_of(paused()).digest
     ).run
     run = {
         "queued": queued,

@@ -15,6 +15,7 @@ import pytest
 
 from governor_agents.core import decisions
 from governor_agents.core.calls import Tool, ToolCall, freeze
+from governor_agents.core.identity import Voter
 from governor_agents.core.ports import Handler
 from governor_agents.core.records import Approval, Decision, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -59,7 +60,7 @@ async def test_notify_prints_the_request_and_the_commands() -> None:
 async def test_update_prints_the_outcome() -> None:
     approval = approval_of()
     change = decisions.decide(
-        approval.run, 1, Decision.reject("no"), by="local:a", now=NOW + 1, digest=approval.call.digest
+        approval.run, 1, Decision.reject("no"), by=Voter.plain("local:a"), now=NOW + 1, digest=approval.call.digest
     )
     out = StringIO()
     await TerminalHandler(out).update(Approval(change.run, change.run.calls[0]), "")
