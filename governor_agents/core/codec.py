@@ -1,6 +1,8 @@
 """Records as bytes: JSON of a closed shape, with a schema version in front. Nothing is revived by name.
 
-A record of a newer schema is refused with `StoreTooNew` before anything else looks at it.
+A record of a newer schema is refused with `StoreTooNew` before anything else looks at it. Schema 2 came with seats,
+hand-overs, comments, reminders and notices in hand: what a version without them would have to forget. Records of
+schema 1 are read, and written as schema 2 with their next change.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from governor_agents.core.records import Call, Run
 from governor_agents.errors import SealBroken, SnapshotError, StoreTooNew
 
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 
 SEALED = b"ga-sealed-1:"
 """How every sealed text begins; no record in clear does."""

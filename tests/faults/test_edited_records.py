@@ -81,8 +81,8 @@ class MongoHand:
 
 def newer(body: bytes) -> bytes:
     """As a version of the far future would write it."""
-    assert body.startswith(b'{"schema":1,')
-    return body.replace(b'{"schema":1,', b'{"schema":999,', 1)
+    assert body.startswith(b'{"schema":2,')
+    return body.replace(b'{"schema":2,', b'{"schema":999,', 1)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def keys() -> Keys:
 
 def stored_output(data: bytes) -> Any:
     """What a run gave back."""
-    inside = json.loads(paused()[0][len(b'{"schema":1,"run":') : -1])
+    inside = json.loads(paused()[0][len(b'{"schema":2,"run":') : -1])
     inside["output_json"] = data.decode("utf-8", "replace")
     return decode_run(b'{"schema":1,"run":' + json.dumps(inside).encode() + b"}").output
 

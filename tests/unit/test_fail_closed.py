@@ -387,7 +387,7 @@ async def newer_record(folder: Path, broken: bool) -> tuple[str, int]:
     async with (asks := Desk("functions", store_at(folder))).governor:
         run = await asks.approved()
     if broken:
-        _replace(folder, "run", b'{"schema":1,', b'{"schema":99,')
+        _replace(folder, "run", b'{"schema":2,', b'{"schema":99,')
     async with (here := Desk("functions", store_at(folder))).governor:
         return await code_of(here.go_on(run)), len(here.ran)
 
