@@ -173,7 +173,7 @@ async def office(store: Path | str, policy: str = POLICY, **settings: Any) -> As
         async def wire(amount: int, to: str, note: str = "") -> str:
             return f"{amount} to {to}"
 
-        def client(team: str) -> AsyncWebClient | None:
+        async def client(team: str) -> AsyncWebClient | None:
             known = slack.workspaces.get(team)
             return None if known is None else AsyncWebClient(known.token, base_url=slack.url, retry_handlers=[])
 

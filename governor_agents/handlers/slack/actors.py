@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import ClientError
@@ -19,8 +19,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from governor_agents.core.calls import Json
 from governor_agents.handlers.slack.payloads import Payload, Refused, at, malformed, text_at
 
-Clients = Callable[[str], AsyncWebClient | None]
-"""The client for a workspace by its team id; None where the app is not installed."""
+Clients = Callable[[str], Awaitable[AsyncWebClient | None]]
+"""Gives the client for a workspace by its team id; None where the app is not installed."""
 
 KEPT = 60.0
 """Seconds for which what Slack said of a user is believed. A person who is removed can decide for that long."""
@@ -63,7 +63,7 @@ class Actors:
     async def confirm(self, payload: Payload) -> Actor:
         """Who it is, once Slack has said that it is a full member of that workspace. Raises `Refused` (403)."""
         actor = self.claimed(payload)
-        client = self._clients(actor.team)
+        client = await self._clients(actor.team)
         if client is None:
             raise Refused(403, "other_workspace", "This app is not installed for your workspace.")
         user = await self._user(actor, client)

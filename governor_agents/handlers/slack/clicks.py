@@ -119,7 +119,7 @@ def _elsewhere(url: str) -> str:
 
 async def _open(clients: Clients, actor: Actor, trigger: str, view: Json) -> None:
     """Open a modal. That it did not open decides nothing; whoever clicked sees so and clicks again."""
-    client = clients(actor.team)
+    client = await clients(actor.team)
     if client is None:
         raise Refused(403, "other_workspace")
     try:

@@ -146,7 +146,7 @@ class SlackInbound:
         return await self._within(asked, _card(origin.value), actor, work, ear, modal=True)
 
     def _ear(self, actor: Actor, channel: str, response_url: str) -> Ear:
-        return Ear(self._clients(actor.team), actor.user, channel, response_url, self._response_urls)
+        return Ear(self._clients, actor, channel, response_url, self._response_urls)
 
     # -- in time ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import aiohttp
 from slack_sdk.errors import SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from governor_agents.handlers.slack.actors import Actor, Clients
 from governor_agents.handlers.slack.modals import TEXT_ROOM
 
 log = logging.getLogger(__name__)
@@ -24,22 +25,23 @@ _PATIENCE = aiohttp.ClientTimeout(total=10)
 class Ear:
     """Where somebody can be told something: as a message of their own in a channel, else by a ``response_url``."""
 
-    client: AsyncWebClient | None = field(repr=False)
-    user: str
+    clients: Clients = field(repr=False)
+    actor: Actor
     channel: str
     response_url: str = field(default="", repr=False)
     allowed: Sequence[str] = RESPONSE_URLS
 
     async def tell(self, text: str) -> bool:
         """Tell it; False when that was not possible. Raises nothing: what counts is the record, not this message."""
-        if self.client is not None and self.channel and await self._ephemeral(self.client, text):
+        client = await self.clients(self.actor.team) if self.channel else None
+        if client is not None and await self._ephemeral(client, text):
             return True
         return bool(self.response_url) and await self._respond(text)
 
     async def _ephemeral(self, client: AsyncWebClient, text: str) -> bool:
         try:
             await client.chat_postEphemeral(
-                channel=self.channel, user=self.user, text=escaped(text), blocks=_blocks(text), link_names=False
+                channel=self.channel, user=self.actor.user, text=escaped(text), blocks=_blocks(text), link_names=False
             )
         except (SlackClientError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("slack: a person could not be told: %s", type(error).__name__)
