@@ -20,14 +20,19 @@ from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from governor_agents import Governor, PolicySet, Run
+from governor_agents import Governor, PolicySet, Run, ToolCall, Verdict
 from governor_agents.adapters.functions import Governed
+from governor_agents.core import driving
+from governor_agents.core.calls import Tool
 from governor_agents.core.ports import Card, Desk, Place
-from governor_agents.core.records import Approval
+from governor_agents.core.records import Approval, RunState
+from governor_agents.core.verdicts import Stage
+from governor_agents.directory import open_people
 from governor_agents.handlers.slack.controls import Spot, value
 from governor_agents.handlers.slack.inbound import SlackInbound
 from governor_agents.handlers.slack.payloads import Answer
 from governor_agents.handlers.slack.signature import SigningSecrets
+from governor_agents.nonces import nonce, run_id
 from governor_agents.testing.slack_interactions import Interaction
 from governor_agents.testing.slack_server import Message, SlackServer, Workspace
 
@@ -95,6 +100,20 @@ class Office:
         """A call that waits, with its card in a channel."""
         asked = await self.wire.ask(**(arguments or {"amount": 5, "to": secrets.token_hex(4)}))
         return await self.post(await self.governor.approval(asked.approval), channel)
+
+    async def ask_of(self, *people: str, channel: str = "C1") -> Posted:
+        """A call that was asked of exactly these addresses, as a stored record may say: of nobody, too."""
+        governor = self.governor
+        now = await governor.loop.bridge(governor.runs.now())
+        run = Run(
+            governor.tenant, run_id(), "support", "functions", "kim@example.com", RunState.QUEUED, now, env=governor.env
+        )
+        made = ToolCall.of("refund", {"amount": 5}, nonce(), agent="support", run=run.id, requester="kim@example.com")
+        verdict = Verdict("require_approval", "p#r", "1", stages=(Stage(("x",), people),), channels=("slack",))
+        asked = driving.Ask(made, Tool("refund"), verdict, nonce())
+        change = driving.ask_single(run, asked, now, owner="test", lease=None)
+        stands = await governor.loop.bridge(governor.runs.create(change, now, ()))
+        return await self.post(stands.approvals[0], channel)
 
     async def post(self, approval: Approval, channel: str = "C1") -> Posted:
         """The card of an approval, posted anew."""
@@ -167,7 +186,9 @@ async def office(store: Path | str, policy: str = POLICY, **settings: Any) -> As
         for user, name in ((ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")):
             space.person(user, name)
         space.channel("C1", ALICE, BOB, CAROL)
-        governor = Governor(PolicySet.from_text(policy), store=url, **{"handlers": {"slack": Quiet()}, **settings})
+        directory = open_people(settings.pop("people", None))
+        policies = PolicySet.from_text(policy, directory=directory)
+        governor = Governor(policies, store=url, **{"handlers": {"slack": Quiet()}, "people": directory, **settings})
 
         @governor.govern()
         async def wire(amount: int, to: str, note: str = "") -> str:

@@ -61,7 +61,7 @@ def check(
     require("slack_sdk", "slack")
     require("aiohttp", "slack")
     from governor_agents.handlers.slack.check import APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, Checks
-    from governor_agents.handlers.slack.socket import API
+    from governor_agents.handlers.slack.workspaces import API
 
     if not any(os.environ.get(name) for name in (BOT_TOKEN, SIGNING_SECRET, APP_TOKEN)):
         raise ConfigError(f"nothing is set: {BOT_TOKEN}, and {SIGNING_SECRET} or {APP_TOKEN}; see docs/slack.md")

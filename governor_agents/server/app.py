@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from governor_agents.errors import GovernorError, StoreError
 from governor_agents.handlers.answers import UNKNOWN, refusal
-from governor_agents.server import confirm, health, login, request
+from governor_agents.server import confirm, health, login, request, slack
 from governor_agents.server.access import check_routes
 from governor_agents.server.gate import Gate
 from governor_agents.server.logs import mask_access_log
@@ -71,7 +71,7 @@ def create_app(
     )
     app.state.site = Site(governor, cast("Desk", governor.desk), known, send_login)
     app.state.behind = set()
-    for part in (health, confirm, login, request):
+    for part in (health, confirm, login, request, slack):
         app.include_router(part.router)
     check_routes(app)
     app.add_exception_handler(HTTPException, _of_the_framework)
@@ -82,7 +82,8 @@ def create_app(
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.site.governor.open()
-    yield
+    async with slack.slack_open(app.state.site, app.state):
+        yield
     if app.state.behind:
         await asyncio.wait(app.state.behind, timeout=5.0)
 

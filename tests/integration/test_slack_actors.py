@@ -11,6 +11,7 @@ import pytest
 
 from governor_agents import Decision
 from governor_agents.core.records import CallState
+from governor_agents.errors import CallDenied
 from governor_agents.handlers.slack.payloads import Answer
 from tests.slack_office import ALICE, BOB, TEAM, Office, Posted, office
 
@@ -131,11 +132,11 @@ def governed(here: Office, actor: Actor) -> None:
 async def knock(here: Office, actor: Actor) -> tuple[Answer, Posted]:
     """One actor clicks on a card of their own."""
     governed(here, actor)
-    posted = await here.ask(amount=5, to=f"x{id(actor)}")
+    posted = await (here.ask_of() if actor.policy == "nobody" else here.ask(amount=5, to=f"x{id(actor)}"))
     return await actor.click(here, posted), posted
 
 
-@pytest.mark.parametrize("name", [name for name in ACTORS if name != "empty allowlist"])
+@pytest.mark.parametrize("name", ACTORS)
 async def test_only_who_was_asked_and_is_who_slack_says_decides(here: Office, name: str) -> None:
     """Each actor alone: the listed person is let in, everybody else is refused for the reason that is meant, and noted."""
     actor = ACTORS[name]
@@ -152,12 +153,14 @@ async def test_only_who_was_asked_and_is_who_slack_says_decides(here: Office, na
 
 
 async def test_an_empty_list_is_nobody(tmp_path: Path) -> None:
-    """Where nobody is on the list nobody decides, whoever clicks."""
+    """A policy that means nobody denies at once; a record that says so lets nobody decide, whoever clicks."""
     file = tmp_path / "people.yaml"
     file.write_text(PEOPLE)
     policy = "version: 1\napprovals: {channels: [slack], approvers: [group:nobody]}"
     async with office(tmp_path / "a.db", policy, people=file) as here:
-        posted = await here.ask()
+        with pytest.raises(CallDenied, match="nobody"):
+            await here.ask()
+        posted = await here.ask_of()
         for user in (ALICE, BOB):
             assert (await here.click(posted, "approve", by=user)).refused == "not_an_approver"
         assert (await here.call(posted)).votes == ()
@@ -169,12 +172,7 @@ async def test_of_all_actors_exactly_one_is_accepted(tmp_path: Path) -> None:
     file.write_text(PEOPLE)
     accepted = []
     for name, actor in ACTORS.items():
-        policy = (
-            POLICIES["directory"].replace("approvers]", "nobody]")
-            if actor.policy == "nobody"
-            else POLICIES["directory"]
-        )
-        async with office(tmp_path / f"{name}.db", policy, people=file) as here:
+        async with office(tmp_path / f"{name}.db", POLICIES["directory"], people=file) as here:
             _people(here)
             answer, posted = await knock(here, actor)
             mine = [vote for vote in (await here.call(posted)).votes if vote.kind == "approve"]

@@ -16,7 +16,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from governor_agents.core.calls import Json
 from governor_agents.handlers.slack.manifest import CHANNEL_SCOPES, SCOPES
 from governor_agents.handlers.slack.signature import WINDOW
-from governor_agents.handlers.slack.socket import API
+from governor_agents.handlers.slack.workspaces import API
 
 BOT_TOKEN, SIGNING_SECRET, APP_TOKEN = "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"
 

@@ -16,6 +16,7 @@ from governor_agents.core.calls import Json
 from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, Decision
 from governor_agents.handlers.forms import Form
+from governor_agents.handlers.links import request_page
 from governor_agents.handlers.slack import modals
 from governor_agents.handlers.slack.actors import Actor, Clients
 from governor_agents.handlers.slack.behind import CHANNEL, Behind, decide, look
@@ -110,7 +111,7 @@ async def _view(desk: Desk, action: str, behind: Behind, origin: Origin) -> Json
 
 def full_request(desk: Desk, behind: Behind) -> str:
     """The page of the request, empty when no pages are served."""
-    return f"{desk.public_url}/requests/{behind.first.id}" if desk.public_url else ""
+    return request_page(desk.public_url, behind.first.id) if desk.public_url else ""
 
 
 def _elsewhere(url: str) -> str:

@@ -21,10 +21,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.inbound import SlackInbound
+from governor_agents.handlers.slack.workspaces import API
 
 log = logging.getLogger(__name__)
-
-API = "https://slack.com/api/"
 
 PING = 10.0
 """Seconds between two looks at the connection; a dead one is opened anew."""
@@ -89,13 +88,13 @@ async def _first_link(web: AsyncWebClient, token: str) -> str:
     except SlackApiError as error:
         code = error.response.get("error")
         if code in ("ratelimited", "internal_error", "fatal_error", "service_unavailable", None):
-            raise DeliveryFailed(f"Slack gave no Socket Mode connection: {code}") from None
+            raise DeliveryFailed(f"Slack gives no Socket Mode connection now: {code or 'no JSON came'}") from None
         raise ChannelUnusable(
             f"Slack refuses the app token ({code}): SLACK_APP_TOKEN must hold an app-level token, which begins with"
             " xapp- and has the scope connections:write"
         ) from None
     except (SlackClientError, ClientError, OSError, ValueError) as error:
-        raise DeliveryFailed(f"Slack gave no Socket Mode connection: {type(error).__name__}") from None
+        raise DeliveryFailed(f"Slack gives no Socket Mode connection now: {type(error).__name__}") from None
 
 
 _LINK = re.compile(r"wss?://\S+")

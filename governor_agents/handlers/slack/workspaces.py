@@ -16,6 +16,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
+from governor_agents.handlers.slack.manifest import SCOPES
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,6 @@ API = "https://slack.com/api/"
 
 TIMEOUT = 10
 """Seconds within which Slack must answer."""
-
-SCOPES = frozenset({"chat:write", "im:history", "im:write", "users:read"})
-"""What the bot token must be good for: cards, direct messages, finding a card again, and who it is that clicked."""
 
 _TROUBLE = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 """Answers that say nothing about the request itself."""
@@ -134,7 +132,7 @@ def _check_scopes(team: str, headers: Mapping[str, str]) -> None:
     given = next((value for name, value in headers.items() if name.lower() == "x-oauth-scopes"), None)
     if given is None:
         return
-    missing = sorted(SCOPES - {scope.strip() for scope in given.split(",")})
+    missing = sorted(set(SCOPES) - {scope.strip() for scope in given.split(",")})
     if missing:
         raise ChannelUnusable(
             f"the bot token for workspace {team} lacks {', '.join(missing)}: add the scopes to the app and reinstall it"

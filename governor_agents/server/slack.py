@@ -1,0 +1,149 @@
+"""Slack's way in: one route for what Slack signs, or a connection of Socket Mode, whichever is set up.
+
+``SLACK_SIGNING_SECRET`` opens the route, ``SLACK_APP_TOKEN`` the connection. A channel that cannot be used is named in
+``/readyz`` and in one line of the log; the pages go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from governor_agents.errors import ConfigError, DeliveryFailed, GovernorError
+from governor_agents.server.access import signed
+from governor_agents.server.refusal import Refused
+from governor_agents.server.site import Site
+
+if TYPE_CHECKING:
+    from slack_sdk.web.async_client import AsyncWebClient
+
+    from governor_agents.handlers.slack.handler import SlackHandler
+    from governor_agents.handlers.slack.inbound import SlackInbound
+    from governor_agents.handlers.slack.socket import SlackSocket
+
+log = logging.getLogger(__name__)
+
+router = APIRouter()
+
+BOT_TOKEN, SIGNING_SECRET, APP_TOKEN = "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"
+
+FIRST, MOST = 1.0, 60.0
+"""Seconds until a connection that could not be opened is tried again, doubled each time."""
+
+
+@router.post("/slack", dependencies=[Depends(signed)])
+async def from_slack(request: Request) -> Response:
+    """What Slack sends. What is left to do after the answer goes on beside it, and is waited for at the end."""
+    inbound: SlackInbound | None = getattr(request.app.state, "slack", None)
+    if inbound is None:
+        raise Refused(404, "no_slack", "There is nothing here.")
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    answer = await inbound.handle(headers, await request.body())
+    if answer.after is not None:
+        go_on(request.app.state.behind, answer.after)
+    return Response(status_code=answer.status) if answer.body is None else JSONResponse(answer.body, answer.status)
+
+
+def go_on(behind: set[asyncio.Task[Any]], work: Callable[[], Awaitable[Any]]) -> None:
+    """Do this beside the answer."""
+
+    async def done() -> None:
+        await work()
+
+    task = asyncio.ensure_future(done())
+    behind.add(task)
+    task.add_done_callback(behind.discard)
+
+
+@contextlib.asynccontextmanager
+async def slack_open(site: Site, state: Any) -> AsyncIterator[None]:
+    """Let Slack in while the app runs, where it is set up."""
+    state.slack = None
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            if (handler := _handler(site)) is not None:
+                await _start(site, handler, state, stack)
+                site.channels["slack"] = "ok"
+        except ConfigError as error:
+            site.channels["slack"] = str(error)
+            log.error("slack cannot be used: %s", error)
+        yield
+
+
+def _handler(site: Site) -> SlackHandler | None:
+    """The channel's way out, None where Slack is not set up. Raises `ConfigError`."""
+    try:
+        handler = site.governor.handler("slack")
+    except ConfigError:
+        if os.environ.get(BOT_TOKEN):
+            raise
+        return None
+    from governor_agents.handlers.slack.handler import SlackHandler
+
+    return handler if isinstance(handler, SlackHandler) else None
+
+
+async def _start(site: Site, handler: SlackHandler, state: Any, stack: contextlib.AsyncExitStack) -> None:
+    from governor_agents.handlers.slack.inbound import SlackInbound
+    from governor_agents.handlers.slack.signature import SigningSecrets
+    from governor_agents.handlers.slack.socket import SlackSocket
+    from governor_agents.handlers.slack.workspaces import API
+
+    secret, token = os.environ.get(SIGNING_SECRET, ""), os.environ.get(APP_TOKEN, "")
+    if not secret and not token:
+        raise ConfigError(f"nothing can come in: set {SIGNING_SECRET} (HTTP) or {APP_TOKEN} (Socket Mode)")
+    await handler.start(site.desk)
+    secrets = SigningSecrets.of(secret) if secret else None
+    inbound = SlackInbound(site.desk, _clients(handler), secrets, home=handler.show_home)
+    stack.push_async_callback(inbound.close)
+    state.slack = inbound
+    if token:
+        socket = SlackSocket(token, inbound, url=os.environ.get("SLACK_API_URL") or API)
+        stack.push_async_callback(socket.close)
+        await _connect(socket, stack)
+
+
+def _clients(handler: SlackHandler) -> Callable[[str], Awaitable[AsyncWebClient | None]]:
+    """Clients by team id; a workspace that did not answer when the app started is asked again."""
+
+    async def client(team: str) -> AsyncWebClient | None:
+        with contextlib.suppress(GovernorError):
+            await handler.workspaces.open()
+        return handler.client(team)
+
+    return client
+
+
+async def _connect(socket: SlackSocket, stack: contextlib.AsyncExitStack) -> None:
+    """Connect now, or keep trying while the app runs. Raises `ChannelUnusable`."""
+    try:
+        await socket.start()
+    except DeliveryFailed as error:
+        log.warning("slack: %s; it is tried again", error)
+        task = asyncio.ensure_future(_keep_trying(socket))
+        stack.callback(task.cancel)
+
+
+async def _keep_trying(socket: SlackSocket) -> None:
+    wait = FIRST
+    while True:
+        await asyncio.sleep(wait)
+        wait = min(MOST, wait * 2)
+        try:
+            await socket.start()
+            return
+        except DeliveryFailed as error:
+            log.warning("slack: %s; it is tried again", error)
+        except ConfigError as error:
+            log.error("slack cannot be used: %s", error)
+            return
