@@ -105,9 +105,11 @@ class Governor:
         people: Directory | str | Path | None = None,
         public_url: str | None = None,
     ) -> None:
-        self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or ())
-        self.identities = Identities(open_people(people))
-        self.policies.use(self.identities.directory)
+        known = policies.directory if isinstance(policies, PolicySet) and people is None else people
+        directory = open_people(known)
+        self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or (), directory=directory)
+        self.policies.use(directory)
+        self.identities = Identities(directory)
         self.tenant = tenant
         self.env = env
         kept: Store = open_store(store or default_url()) if not isinstance(store, Store) else store

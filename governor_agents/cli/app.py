@@ -12,12 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from governor_agents.cli import (
+    attending,
     audit,
     demo,
     halt,
     inbox,
     keys,
     moves,
+    people,
     policy,
     quarantine,
     resolve,
@@ -42,6 +44,8 @@ app: typer.Typer = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(inbox.app, name="inbox")
+for command in (attending.delegate, attending.reassign, attending.claim, attending.comment):
+    inbox.app.command(command.__name__)(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
@@ -51,6 +55,7 @@ store.app.command("export")(moves.export)
 store.app.command("import")(moves.import_)
 store.app.command("quarantine")(quarantine.quarantine)
 app.add_typer(policy.app, name="policy")
+app.add_typer(people.app, name="people")
 app.add_typer(slack.app, name="slack")
 app.command("worker")(worker.worker)
 app.command("serve")(serve.serve)
@@ -76,14 +81,14 @@ def _options(
     ctx: typer.Context,
     store_url: StoreUrl = None,
     tenant: Tenant = None,
-    people: PeopleOption = None,
+    people_file: PeopleOption = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     asked_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     found = ctx.ensure_object(Globals)
-    found.store, found.tenant, found.people, found.debug = store_url, tenant, people, debug
+    found.store, found.tenant, found.people, found.debug = store_url, tenant, people_file, debug
 
 
 def run(arguments: Sequence[str]) -> int:

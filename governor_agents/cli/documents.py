@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from governor_agents.core.calls import sha256, thaw
@@ -62,9 +63,17 @@ def call_document(run: Run, call: Call) -> dict[str, Any]:
         "stage_deadline": call.stage_expires,
         "excluded": list(call.excluded),
         "channels": list(call.channels),
+        "headline": call.headline,
+        "risk": call.risk,
+        "delegates": list(call.delegates),
+        "handed": [asdict(each) for each in call.handed],
+        "taken_up": None if call.taken_up is None else asdict(call.taken_up),
+        "comments": [asdict(each) for each in call.comments],
+        "reminders": list(call.reminders),
         "votes": [
             {
                 "by": vote.by,
+                "seat": vote.seat or vote.by,
                 "decision": vote.kind,
                 "at": vote.at,
                 "reason": vote.reason,

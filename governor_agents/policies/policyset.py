@@ -117,7 +117,7 @@ class PolicySet:
         """
         if directory is None or directory is self.directory:
             return
-        if self.directory is not None:
+        if self.directory not in (None, getattr(directory, "directory", None)):  # held as `directory.Asked` holds it
             raise ConfigError("these policies have another directory of people; give each governor policies of its own")
         with self._lock:
             self.directory = directory
@@ -169,6 +169,13 @@ class PolicySet:
         """
         return self._joined.groups.people(approvers)
 
+    def demands(self) -> Iterable[tuple[str, Verdict]]:
+        """Each rule that asks, by name, with what it says before names have become people; first the defaults."""
+        yield "the section approvals", self._joined.base
+        for bound in (bound for each in self._joined.parts if isinstance(each, RuleList) for bound in each.rules):
+            if bound.rule.then == "require_approval":
+                yield f"rule {bound.rule.name!r}", bound.verdict
+
     def tool(self, name: str) -> Tool:
         """What is declared of a tool; ``known`` is False when nothing is."""
         return self._joined.tools.get(name)
@@ -180,7 +187,11 @@ class PolicySet:
             return joined.named(_evaluate(joined, call, tool), call.requester)
         except Exception:
             log.exception("the policies could not be evaluated")
+        try:
             return joined.named(joined.by_default(joined.failure), getattr(call, "requester", ""))
+        except Exception:
+            log.exception("nor could those be found who are asked by default")
+            return Verdict("deny", "default", joined.version, "policy_error", "the policies could not be evaluated")
 
     def demand(self, call: ToolCall, tool: Tool | None = None) -> Verdict:
         """The verdict on a call that must be asked about: where no policy asks people, the default approvers are."""

@@ -277,3 +277,16 @@ def test_stages_whose_people_are_given_are_looked_up_as_well() -> None:
     stage = Stage(("the desk",), ("local:nightly", "local:alice", "alice"))
     verdict = asked(PolicySet([lambda call: Verdict("require_approval", stages=(stage,))], directory=people()))
     assert verdict.stages == (replace(stage, people=("alice",)),)
+
+
+def test_a_directory_without_its_guard_still_lets_nothing_through() -> None:
+    """Given to a policy set as it is, and raising what no directory should raise: denied."""
+    own = Failing(people(), "person")
+    policies = PolicySet(
+        [lambda call: require_approval(["group:finance"])], default=Defaults(approvers=["bob"]), directory=own
+    )
+    assert asked(policies).outcome == "require_approval"
+    own.broken = True
+    assert (asked(policies).outcome, asked(policies).code) == ("deny", "policy_error")
+    policies.use(Asked(own))
+    assert (asked(policies).outcome, asked(policies).code) == ("deny", "directory_unreadable")
