@@ -110,6 +110,7 @@ NO_ADDRESSES = [
     "a@exämple.com",
     "a@b\u202e",
     "a@b;c",
+    "=?utf-8?q?=0D=0ABcc=3A?=@example.com",
     "A" * 65 + "@example.com",
     "a@" + "b" * 64,
     "a@" + "b." * 130 + "c",

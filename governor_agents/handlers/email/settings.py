@@ -27,11 +27,11 @@ _OPTIONS: Final = frozenset({"from", "ca", "timeout", "plain"})
 
 _LOCAL: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS: Final = re.compile(rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_LOCAL}@{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_ADDRESS: Final = re.compile(rf"(?=.{{3,254}}\Z)(?!.*=\?)(?=[^@]{{1,64}}@){_LOCAL}@{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 
 def is_address(text: str) -> bool:
-    """True for an address that a mail can be sent to as it is written: no quotes, spaces, comments, line ends."""
+    """True for an address that can be mailed as it is: no quotes, spaces, comments, line ends, encoded words."""
     return _ADDRESS.fullmatch(text) is not None
 
 
