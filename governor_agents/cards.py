@@ -44,6 +44,9 @@ class Cards:
         own = card_id(self._runs.tenant, approval.id, channel)
         if (known := await self.find(own)) is not None:
             return known
+        if approval.call.risk == "high":  # one click never decides several of these
+            await self._insert(own, _CARD.dump_json(Card(own, channel, (approval.id,))))
+            return await self._found(own)
         slot = card_id(self._runs.tenant, channel, approval.call.fingerprint, _asked(approval))
         standing = await self._load(slot)
         shared = str(thaw(standing.body)["card"]) if standing is not None else ""
@@ -114,7 +117,7 @@ class Cards:
 
 
 def _asked(approval: Approval) -> str:
-    return f"{chain_sha256(approval.call)} {approval.call.stage}"
+    return f"{chain_sha256(approval.call)} {approval.call.stage} {approval.run.env}"
 
 
 def _joined(card: Card, approval: str) -> Card:

@@ -10,7 +10,7 @@ from governor_agents.core.calls import Json, thaw
 from governor_agents.core.identity import Voter
 from governor_agents.core.ports import Card, Token
 from governor_agents.core.records import Approval, Decision
-from governor_agents.errors import SnapshotError
+from governor_agents.errors import NotFound, SnapshotError
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -34,7 +34,15 @@ class Desk:
 
     async def approval(self, id: str) -> Approval:
         """See `core.ports.Desk`."""
-        return await self._governor.approval(id)
+        found = await self._governor.approval(id)
+        if found.run.env != self._governor.env:
+            raise NotFound(f"no approval {id} in environment {self._governor.env!r}")
+        return found
+
+    async def _known(self, id: str, *, by: str, channel: str) -> None:
+        """Refuse, and note, what is not decided from here."""
+        with self._governor.audit.refusals.watched("decide", id, by=by, channel=channel):
+            await self.approval(id)
 
     async def inbox(self, person: str) -> list[Approval]:
         """See `core.ports.Desk`."""
@@ -50,21 +58,25 @@ class Desk:
 
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
         """See `core.ports.Desk`."""
+        await self._known(id, by=by, channel=channel)
         await self._governor.decide(id, decision, by=by, digest=digest, channel=channel)
         return await self._governor.approval(id)
 
     async def take_up(self, id: str, *, by: str, channel: str, release: bool = False) -> Approval:
         """See `core.ports.Desk`."""
+        await self._known(id, by=by, channel=channel)
         await self._governor.take_up(id, by=by, channel=channel, release=release)
         return await self._governor.approval(id)
 
     async def comment(self, id: str, text: str, *, by: str, channel: str) -> Approval:
         """See `core.ports.Desk`."""
+        await self._known(id, by=by, channel=channel)
         await self._governor.comment(id, text, by=by, channel=channel)
         return await self._governor.approval(id)
 
     async def delegate(self, id: str, *, to: str, by: str, channel: str) -> Approval:
         """See `core.ports.Desk`."""
+        await self._known(id, by=by, channel=channel)
         await self._governor.delegate(id, to=to, by=by, channel=channel)
         return await self._governor.approval(id)
 

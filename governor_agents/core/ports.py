@@ -404,7 +404,8 @@ class Cards(Protocol):
     async def enter(self, approval: Approval, channel: str) -> Card:
         """The card of this approval in this channel; made when there is none.
 
-        An identical call that still waits (same fingerprint, same approvers) shares its card.
+        An identical call that still waits (same fingerprint, approvers and environment) shares its card, unless it is
+        of high risk.
         """
         ...
 
@@ -471,7 +472,7 @@ class Desk(Protocol):
         ...
 
     async def approval(self, id: str) -> Approval:
-        """An approval by its id. Raises `NotFound`."""
+        """An approval by its id. Raises `NotFound`, for one of another environment too: it is not decided from here."""
         ...
 
     async def inbox(self, person: str) -> list[Approval]:

@@ -121,17 +121,21 @@ async def test_a_reason_that_the_policy_asks_for_is_asked_for(tmp_path: Path) ->
 async def test_who_is_late_is_told_who_decided_what_and_when(here: Office) -> None:
     """The second person's click changes nothing, and they alone read who was first."""
     posted = await here.ask()
-    await here.click(posted, "approve", by=ALICE)
-    answer = await here.click(posted, "reject", by=BOB)
-    assert answer.status == 200
+    await here.click(posted, "reject", by=BOB)
     view = here.view()
-    assert view["callback_id"] == "reject"
-    late = await here.submit({"reason": "no"}, by=BOB)
-    assert "already approved by slack:T01/U02 at 20" in json.dumps(late)
-    again = await here.click(posted, "approve", by=CAROL)
-    assert again.refused == "already_decided"
-    assert len(here.told(CAROL)) == 1
-    assert "already approved by slack:T01/U02 at 20" in here.told(CAROL)[0]
+    await here.click(posted, "approve", by=ALICE)
+    answer = await here.send(here.slack.submit(here.space, view, {"reason": "no"}, by=BOB))
+    assert answer.status == 200
+    assert "already approved by slack:T01/U02 at 20" in json.dumps(answer.body)
+    for action in ("approve", "reject", "edit", "respond"):
+        late = await here.click(posted, action, by=CAROL)
+        assert (late.status, late.refused) == (200, "already_decided")
+        assert "already approved by slack:T01/U02 at 20" in here.told(CAROL)[-1]
+    assert len(here.told(CAROL)) == 4
+    assert len(await here.refusals()) == 5
+    assert here.told(ALICE) == []
+    again = await here.click(posted, "approve", by=ALICE)  # the same by the same person is the same
+    assert again.refused == ""
     assert len((await here.call(posted)).votes) == 1
 
 
@@ -283,3 +287,70 @@ async def test_what_slack_cannot_show_decides_nothing(here: Office) -> None:
     answer = await here.click(posted, "approve", by=CAROL)
     assert (answer.status, answer.refused) == (403, "unconfirmed_user")
     assert (await here.call(posted)).state is CallState.PENDING
+
+
+async def test_nobody_types_into_a_modal_that_would_be_refused(here: Office) -> None:
+    """Whoever may not decide is told so at the click, in one line of the stream, and no modal opens."""
+    posted = await here.ask()
+    for action in ("reject", "edit", "respond"):
+        assert (await here.click(posted, action, by=CAROL)).refused == "not_an_approver"
+    assert here.space.views == {}
+    assert len(await here.refusals()) == 3
+    assert "may not decide" in here.told(CAROL)[0]
+
+
+async def test_claim_and_release_are_one_click(here: Office) -> None:
+    """Who is on it stands in the record, and no longer once they leave it."""
+    posted = await here.ask()
+    await here.click(posted, "claim", by=ALICE)
+    taken = (await here.call(posted)).taken_up
+    assert taken.by == ADDRESS[ALICE]
+    await here.click(posted, "release", by=ALICE)
+    assert (await here.call(posted)).taken_up is None
+    assert (await here.click(posted, "claim", by=CAROL)).refused == "not_an_approver"
+    assert len(await here.refusals()) == 1
+
+
+async def test_a_comment_is_written_beside_the_request(here: Office) -> None:
+    """It decides nothing; blanks and too much are told."""
+    posted = await here.ask()
+    await here.click(posted, "comment", by=ALICE)
+    assert (await here.submit({"text": " "}, by=ALICE))["errors"] == {"text": "this may not be empty"}
+    assert await here.submit({"text": "is <@U03> sure?"}, by=ALICE) is None
+    call = await here.call(posted)
+    assert [(each.by, each.text) for each in call.comments] == [(ADDRESS[ALICE], "is <@U03> sure?")]
+    assert call.state is CallState.PENDING
+    await here.click(posted, "comment", by=ALICE)
+    made = here.slack.submit(here.space, here.view(), {"text": "x" * 2_000}, by=ALICE)
+    longer = made.changed(view__state__values__text__input__value="x" * 2_001)  # more than Slack lets anybody type
+    assert list((await here.send(longer)).body["errors"]) == ["text"]
+    assert len((await here.call(posted)).comments) == 1
+
+
+async def test_a_seat_is_handed_to_whom_the_policy_names(tmp_path: Path) -> None:
+    """The modal offers the policy's delegates; the chosen one may decide then, and was not asked before."""
+    async with office(
+        tmp_path / "a.db", POLICY.replace("channels:", f"delegates: [{ADDRESS[CAROL]}], channels:")
+    ) as here:
+        posted = await here.ask()
+        assert (await here.click(posted, "approve", by=CAROL)).refused == "not_an_approver"
+        await here.click(posted, "delegate", by=ALICE)
+        assert await here.submit({"to": "0"}, by=ALICE) is None
+        assert (await here.click(posted, "approve", by=CAROL)).refused == ""
+        vote = (await here.call(posted)).votes[-1]
+        assert (vote.by, vote.seat) == (ADDRESS[CAROL], ADDRESS[ALICE])
+    async with office(tmp_path / "b.db") as here:
+        posted = await here.ask()
+        await here.click(posted, "delegate", by=ALICE)
+        assert "names nobody" in json.dumps(here.view())
+
+
+async def test_identical_calls_of_high_risk_are_decided_one_by_one(tmp_path: Path) -> None:
+    """No click decides two of them: each has a card of its own."""
+    async with office(tmp_path / "a.db", POLICY + "tools:\n  wire: {risk: high}\n") as here:
+        first = await here.ask(amount=5, to="same")
+        second = await here.ask(amount=5, to="same")
+        assert first.card.id != second.card.id
+        await here.click(first, "approve", by=ALICE)
+        assert (await here.call(first)).state is CallState.APPROVED
+        assert (await here.call(second)).state is CallState.PENDING

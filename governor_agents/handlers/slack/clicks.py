@@ -13,8 +13,10 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from governor_agents.core.calls import Json
+from governor_agents.core.people import authorise
 from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, Decision
+from governor_agents.errors import NotAnApprover
 from governor_agents.handlers.forms import Form
 from governor_agents.handlers.links import request_page
 from governor_agents.handlers.slack import modals
@@ -31,9 +33,11 @@ from governor_agents.handlers.slack.controls import (
     RELEASE,
     RESPOND,
     Spot,
+    waiting,
 )
 from governor_agents.handlers.slack.modals import Origin
 from governor_agents.handlers.slack.payloads import Payload, Refused, at, malformed, text_at
+from governor_agents.handlers.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +82,30 @@ async def click(desk: Desk, clients: Clients, actor: Actor, payload: Payload) ->
         for approval in behind.asked():
             await desk.take_up(approval.id, by=actor.address, channel=CHANNEL, release=action == RELEASE)
         return Outcome(words="That is noted.")
+    if action in _DECISIONS and not waiting(behind.approvals):  # too late: told now, not after a modal
+        return said(await decide(desk, behind, _DECISIONS[action](behind.first), actor))
     behind.asked()  # raises when what is shown is not what waits
+    if action in _DECISIONS:
+        await _may_decide(desk, behind, actor)
     view = await _view(desk, action, behind, Origin(value, spot))
     return Outcome(then=lambda: _open(clients, actor, text_at(payload, "trigger_id"), view))
+
+
+_DECISIONS: dict[str, Callable[[Approval], Decision]] = {
+    APPROVE: lambda _: Decision.approve(),
+    REJECT: lambda _: Decision.reject(),
+    RESPOND: lambda approval: Decision.respond(approval.call.told),
+    EDIT: lambda approval: Decision("edit", args=approval.call.args),
+}
+"""What a modal leads to, as asked of a request that was decided: whoever decided just so is told that it counts."""
+
+
+async def _may_decide(desk: Desk, behind: Behind, actor: Actor) -> None:
+    """Refuse now who would be refused when the modal comes back. The transition itself asks again."""
+    try:
+        authorise(behind.first.call, await desk.voter(actor.address), veto=True)
+    except NotAnApprover as error:
+        raise Refused(200, error.code, visible(str(error))) from None
 
 
 def said(approval: Approval) -> Outcome:
@@ -101,6 +126,8 @@ async def _view(desk: Desk, action: str, behind: Behind, origin: Origin) -> Json
     url = full_request(desk, behind)
     if action == DELEGATE:
         found = modals.delegate(origin, headline, behind.first.call.delegates)
+        if not behind.first.call.delegates:
+            return modals.notice("Hand over", "The policy names nobody to whom this may be handed over.")
         return found or modals.notice("Hand over", "This cannot be handed over in Slack. " + _elsewhere(url), url)
     if action == EDIT:
         form = Form.of(behind.first.call.args, await desk.tool_schema(behind.first))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from governor_agents.core.attending import MAX_COMMENT
 from governor_agents.core.calls import Json, thaw
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.forms import Field, Form
@@ -87,7 +88,8 @@ def respond(origin: Origin, headline: str, *, needed: bool) -> Json:
 
 def comment(origin: Origin, headline: str) -> Json:
     """Asks for a comment."""
-    return _modal(COMMENT, origin, [*_words(headline), _text_input(TEXT, "Comment (it decides nothing)", needed=True)])
+    asked = _text_input(TEXT, "Comment (it decides nothing)", needed=True, most=MAX_COMMENT)
+    return _modal(COMMENT, origin, [*_words(headline), asked])
 
 
 def delegate(origin: Origin, headline: str, people: Sequence[str]) -> Json | None:
@@ -189,8 +191,8 @@ def _input(name: str, label: str, element: Json, *, needed: bool, hint: str = ""
     return block
 
 
-def _text_input(name: str, label: str, *, needed: bool) -> Json:
-    element = {"type": "plain_text_input", "action_id": INPUT, "multiline": True, "max_length": TEXT_ROOM}
+def _text_input(name: str, label: str, *, needed: bool, most: int = TEXT_ROOM) -> Json:
+    element = {"type": "plain_text_input", "action_id": INPUT, "multiline": True, "max_length": most}
     return _input(name, label, element, needed=needed)
 
 

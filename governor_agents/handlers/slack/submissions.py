@@ -14,6 +14,7 @@ from governor_agents.handlers.slack.clicks import Outcome, full_request, said
 from governor_agents.handlers.slack.controls import APPROVE, COMMENT, DELEGATE, EDIT, REJECT, RESPOND
 from governor_agents.handlers.slack.modals import ANSWER, CONFIRM, REASON, TEXT, TO, Origin
 from governor_agents.handlers.slack.payloads import Payload, at, malformed, text_at
+from governor_agents.handlers.visible import visible
 
 CLEAR = {"response_action": "clear"}
 
@@ -104,8 +105,11 @@ async def _comment(desk: Desk, behind: Behind, values: Json, actor: Actor) -> Ou
     text = modals.given(values, TEXT) or ""
     if not text.strip():
         return Outcome(errors({TEXT: "this may not be empty"}))
-    for approval in behind.asked():
-        await desk.comment(approval.id, text, by=actor.address, channel=CHANNEL)
+    try:
+        for approval in behind.asked():
+            await desk.comment(approval.id, text, by=actor.address, channel=CHANNEL)
+    except ArgumentsError as error:
+        return Outcome(errors({TEXT: visible(str(error))}))
     return Outcome(CLEAR, words="Your comment is recorded.")
 
 
