@@ -181,32 +181,40 @@ async def office(store: Path | str, policy: str = POLICY, **settings: Any) -> As
     """Everything, started and stopped."""
     url = store if isinstance(store, str) else f"sqlite:///{store}"
     patience = settings.pop("patience", 60.0)  # of tests that are not about it, on a slow machine
+    directory = open_people(settings.pop("people", None))
+    policies = PolicySet.from_text(policy, directory=directory)
+    governor = Governor(policies, store=url, **{"handlers": {"slack": Quiet()}, "people": directory, **settings})
     with SlackServer() as slack:
-        space = slack.workspace(TEAM)
-        for user, name in ((ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")):
-            space.person(user, name)
-        space.channel("C1", ALICE, BOB, CAROL)
-        directory = open_people(settings.pop("people", None))
-        policies = PolicySet.from_text(policy, directory=directory)
-        governor = Governor(policies, store=url, **{"handlers": {"slack": Quiet()}, "people": directory, **settings})
-
-        @governor.govern()
-        async def wire(amount: int, to: str, note: str = "") -> str:
-            return f"{amount} to {to}"
-
-        async def client(team: str) -> AsyncWebClient | None:
-            known = slack.workspaces.get(team)
-            return None if known is None else AsyncWebClient(known.token, base_url=slack.url, retry_handlers=[])
-
-        await governor.open()
-        urls = (f"http://127.0.0.1:{slack.port}/response/",)
-        secret = SigningSecrets([slack.secret])
-        inbound = SlackInbound(governor.desk, client, secret, patience=patience, response_urls=urls)
-        here = Office(slack, space, governor, inbound, wire)
-        try:
+        async with office_of(governor, slack, patience=patience) as here:
             yield here
-        finally:
-            slack.calm()
-            await inbound.close()
-            await asyncio.gather(*here.afters)
-            await governor.close()
+
+
+@asynccontextmanager
+async def office_of(governor: Governor, slack: SlackServer, *, patience: float = 60.0) -> AsyncIterator[Office]:
+    """The office of a governor; several may share one Slack, as tenants and environments do."""
+    space = slack.workspaces.get(TEAM) or slack.workspace(TEAM)
+    for user, name in ((ALICE, "alice"), (BOB, "bob"), (CAROL, "carol")):
+        space.person(user, name)
+    if "C1" not in space.conversations:
+        space.channel("C1", ALICE, BOB, CAROL)
+
+    @governor.govern()
+    async def wire(amount: int, to: str, note: str = "") -> str:
+        return f"{amount} to {to}"
+
+    async def client(team: str) -> AsyncWebClient | None:
+        known = slack.workspaces.get(team)
+        return None if known is None else AsyncWebClient(known.token, base_url=slack.url, retry_handlers=[])
+
+    await governor.open()
+    urls = (f"http://127.0.0.1:{slack.port}/response/",)
+    secret = SigningSecrets([slack.secret])
+    inbound = SlackInbound(governor.desk, client, secret, patience=patience, response_urls=urls)
+    here = Office(slack, space, governor, inbound, wire)
+    try:
+        yield here
+    finally:
+        slack.calm()
+        await inbound.close()
+        await asyncio.gather(*here.afters)
+        await governor.close()
