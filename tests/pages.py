@@ -8,10 +8,10 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import uvicorn
@@ -22,7 +22,7 @@ from governor_agents.audit.reading import events_of, streams
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, thaw
 from governor_agents.core.ports import Blob
-from governor_agents.core.records import Approval, Run, RunState
+from governor_agents.core.records import Approval, Run, RunState, evolve
 from governor_agents.core.verdicts import Stage
 from governor_agents.nonces import nonce, run_id
 from governor_agents.server import create_app
@@ -30,6 +30,8 @@ from tests.faults.app import Silent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+T = TypeVar("T")
 
 CFO, BOSS, EVE = "cfo@example.com", "boss@example.com", "eve@example.com"
 SERVICE = "service:mailer"
@@ -45,6 +47,10 @@ class Office:
     url: str
     mails: list[tuple[str, str]] = field(default_factory=list)
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await it on another thread: a test with a browser has a loop of the browser's on its own."""
+        return self.governor.caller_loop.call(work)
+
     async def ask(
         self,
         args: dict[str, Any] | None = None,
@@ -59,9 +65,12 @@ class Office:
         conversation: str = "",
         reason: str = "",
         reason_required: bool = False,
+        policy: str = "p#refunds",
+        names: tuple[str, ...] = ("finance",),
+        call: dict[str, Any] | None = None,
         **verdict: Any,
     ) -> Approval:
-        """A request that waits for these people."""
+        """A request that waits for these people; ``call`` are further fields of its record, as transitions make them."""
         governor = self.governor
         await governor.open()
         now = await governor.loop.bridge(governor.runs.now())
@@ -87,12 +96,14 @@ class Office:
             tool, SAFE if args is None else args, nonce(), agent=agent, run=run.id, requester=requester,
             schema_sha256=digest,
         )  # fmt: skip
-        stage = Stage(("finance",), people, quorum=quorum)
+        stage = Stage(names, people, quorum=quorum)
         said = Verdict(
-            "require_approval", "p#refunds", "1", reason=reason, stages=(stage,), channels=("silent",),
+            "require_approval", policy, "1", reason=reason, stages=(stage,), channels=("silent",),
             deadline=deadline, reason_required=reason_required, **verdict,
         )  # fmt: skip
         change = driving.ask_single(run, driving.Ask(made, Tool(tool), said, nonce()), now, owner="test", lease=None)
+        if call:
+            change = evolve(change, run=change.run.with_call(evolve(change.run.calls[0], **call)))
         stands = await governor.loop.bridge(governor.runs.create(change, now, blobs))
         return stands.approvals[0]
 
@@ -138,6 +149,7 @@ def make_office(store: str, *, url: str = "http://testserver", tenant: str = "de
 
     hosts = settings.pop("hosts", ("testserver",))
     public = "http://127.0.0.1" if url == "http://testserver" else url
+    settings.setdefault("patience", 100.0)  # a busy machine is not a store that stalls
     app = create_app(governor, public_url=public, hosts=hosts, send_login=send, **settings)
     return Office(governor, app, url, mails)
 

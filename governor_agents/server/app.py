@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from governor_agents.errors import GovernorError, StoreError
 from governor_agents.handlers.answers import UNKNOWN, refusal
-from governor_agents.server import confirm, health, login, request, slack
+from governor_agents.server import confirm, health, login, mail, request, slack
 from governor_agents.server.access import check_routes
 from governor_agents.server.gate import Gate
 from governor_agents.server.logs import mask_access_log
@@ -25,7 +25,6 @@ from governor_agents.server.settings import Settings
 from governor_agents.server.site import SendLogin, Site
 
 if TYPE_CHECKING:
-    from governor_agents.core.ports import Desk
     from governor_agents.governor import Governor
 
 TITLES = {
@@ -69,7 +68,7 @@ def create_app(
         lifespan=_lifespan,
         redirect_slashes=False,
     )
-    app.state.site = Site(governor, cast("Desk", governor.desk), known, send_login)
+    app.state.site = Site(governor, governor.desk, known, send_login)
     app.state.behind = set()
     for part in (health, confirm, login, request, slack):
         app.include_router(part.router)
@@ -82,6 +81,7 @@ def create_app(
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.site.governor.open()
+    app.state.behind.add(asyncio.create_task(mail.start(app.state.site)))
     async with slack.slack_open(app.state.site, app.state):
         yield
     if app.state.behind:

@@ -68,17 +68,16 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
     approvals, voter = await readable(site, reader, subject)
     open_ = waiting(approvals)
     first = (open_ or approvals)[0]
-    refused = refusal_of(open_[0], voter) if open_ else ""
+    refused = refusal_of(site, open_[0], voter) if open_ else ""
     used = reader.link and bool((await site.desk.tokens.look(reader.secret, DECIDE)).answer)
     answered = used and (not open_ or any(vote.by == voter.id for vote in first.call.votes))
-    message = Message.of(first)
+    message = Message.of(first, alike=[each.id for each in (open_ or approvals) if each is not first])
     common: dict[str, object] = {
         "title": message.headline,
         "who": reader.by,
         "leave": reader.leave,
         "message": message,
         "tone": TONES.get(first.call.state, "pending"),
-        "count": len(open_ or approvals),
         "then": "" if open_ or first.call.votes == () else visible(after_decision(first, first.run)),
         "told": told,
         "used": used,
@@ -99,10 +98,11 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
     return page("request.html", status=told.status, **common)
 
 
-def refusal_of(approval: Approval, voter: Voter) -> str:
+def refusal_of(site: Site, approval: Approval, voter: Voter) -> str:
     """Why this person may not decide it now, in words; empty when they may."""
+    requester = site.governor.identities.names(approval.run.requester)
     try:
-        authorise(approval.call, voter)
+        authorise(approval.call, voter, requester=requester, veto=True)
     except NotAnApprover as error:
         return str(error)
     return ""

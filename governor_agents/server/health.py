@@ -16,6 +16,8 @@ from governor_agents.server.site import site_of
 READY_WITHIN = 2.0
 """Seconds in which the store must answer."""
 
+SAID = ("ok", "starting")
+
 router = APIRouter(dependencies=[Depends(open_to_all)])
 
 
@@ -35,7 +37,8 @@ async def readyz(request: Request) -> Response:
         store = "ok"
     except (GovernorError, TimeoutError, OSError):
         store = "unavailable"
-    body = {"status": "ready" if store == "ok" else "not ready", "store": store, "channels": site.channels}
+    channels = {name: said if said in SAID else "unusable" for name, said in site.channels.items()}  # why: the log says
+    body = {"status": "ready" if store == "ok" else "not ready", "store": store, "channels": channels}
     return JSONResponse(body, 200 if store == "ok" else 503)
 
 
