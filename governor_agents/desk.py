@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from governor_agents import cards, limits, tokens
+from governor_agents.core import ports
 from governor_agents.core.calls import Json, thaw
 from governor_agents.core.identity import Voter
 from governor_agents.core.ports import Card, Token
@@ -23,8 +24,8 @@ class Desk:
         self._governor = governor
         self.tenant = governor.tenant
         self.public_url = public_url.rstrip("/")
-        self.cards = _Cards(governor)
-        self.tokens = _Tokens(governor)
+        self.cards: ports.Cards = _Cards(governor)
+        self.tokens: ports.Tokens = _Tokens(governor)
         self._limits = limits.Limits(governor.runs)
 
     async def now(self) -> float:
