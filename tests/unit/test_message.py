@@ -1,6 +1,7 @@
 """What people are shown: everything, exactly, and nothing that hides."""
 
 import json
+import os
 import re
 import unicodedata
 from dataclasses import replace
@@ -23,6 +24,8 @@ from governor_agents.handlers.notebook import approval_html, run_html, show
 from governor_agents.handlers.terminal import print_message
 
 NOW = 1_795_000_000.0
+NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
+"""Then five thousand displays of each sort, else a part of them."""
 
 # Written down from Unicode's Default_Ignorable_Code_Point and its blanks, apart from the code under test.
 IGNORABLE = {
@@ -321,7 +324,7 @@ def reads_back(args: dict) -> None:
     assert not [character for character in text.replace("\n", "") if hides(character)]
 
 
-@pytest.mark.parametrize("seed", range(0, 500, 100))
+@pytest.mark.parametrize("seed", range(0, 5000 if NIGHTLY else 500, 100))
 def test_html_reads_back_to_the_stored_bytes(seed: int) -> None:
     """A notebook's card: the same, in elements and attributes of a closed list."""
     for args in map(generated, range(seed, seed + 100)):
@@ -344,7 +347,7 @@ def html_reads_back(args: dict) -> None:
 @pytest.mark.parametrize("width", [20, 80, 200])
 def test_terminal_reads_back_to_the_stored_bytes(width: int) -> None:
     """On a terminal of any width the JSON stands there whole, and no escape sequence comes from an argument."""
-    for seed in range(100):
+    for seed in range(1700 if NIGHTLY else 100):
         approval = approval_of(generated(seed))
         out = StringIO()
         print_message(
