@@ -13,7 +13,7 @@ TYPES_FLOOR := 0.85
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-crash test-storm model-check test-lowest check format bench clean
+.PHONY: help demo test test-crash test-storm model-check test-lowest check format pictures bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ check: .venv/.test ## lint, format, types, import rules, dependencies
 format: .venv/.test ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+pictures: .venv/.browser ## draw the pictures of the documentation anew, in docs/pictures
+	@$(BIN)/python -m tests.pictures $(ARGS)
 
 bench: .venv/.bench ## run the benchmarks: ARGS="--stores sqlite,redis --sizes 10000,100000 --effort 0.2"
 	@$(BIN)/python -m pytest benchmarks -s --timeout=0 $(ARGS)

@@ -76,7 +76,7 @@ class Message:
     epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty;
     ``restored`` says that it comes from an old copy of the store. ``alike`` are the ids of identical calls that wait
     for the same decision; ``held`` says that it was kept back because too much was asked at once. ``risk`` is as
-    declared.
+    declared; ``delegates`` are those to whom a seat may be handed.
     """
 
     id: str
@@ -112,6 +112,7 @@ class Message:
     comments: tuple[str, ...]
     alike: tuple[str, ...]
     held: str
+    delegates: tuple[str, ...]
 
     @classmethod
     def of(cls, approval: Approval, *, alike: Sequence[str] = (), held: str = "") -> Message:
@@ -154,6 +155,7 @@ class Message:
             comments=tuple(map(_commented, call.comments)),
             alike=tuple(map(visible, alike)),
             held=visible(held),
+            delegates=tuple(map(visible, call.delegates)),
         )
 
     @property
@@ -184,7 +186,8 @@ class Message:
             yield "policy", self.policy
         if self.stage:
             yield "approvers", self.stage
-            yield "may decide", ", ".join(self.people) or "nobody (no listed person is left)"
+            if self.waits:
+                yield "may decide", ", ".join(self.people) or "nobody (no listed person is left)"
         yield from (("file", file) for file in self.files)
         yield from (("handed over", line) for line in self.handed)
         yield from (("vote", vote) for vote in self.votes)

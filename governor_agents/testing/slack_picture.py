@@ -7,6 +7,7 @@ marks are left in place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -188,8 +189,18 @@ def _inline(element: Json) -> str:
         case "emoji":
             return f":{element['name']}:"
         case "date":
-            return str(element.get("fallback") or element["timestamp"])
+            return _date(element)
     return str(element.get("text") or element.get("url", ""))
+
+
+def _date(element: Json) -> str:
+    """A time as a client in London would show it; the fallback for a format that this module does not know."""
+    at = datetime.fromtimestamp(element["timestamp"], UTC)
+    known = {"{date_short_pretty}": f"{at:%b} {at.day}", "{time}": f"{at.hour % 12 or 12}:{at:%M %p}"}
+    text = str(element["format"])
+    for token, shown in known.items():
+        text = text.replace(token, shown)
+    return str(element.get("fallback") or element["timestamp"]) if "{" in text else text
 
 
 def _button(element: Json) -> str:

@@ -119,7 +119,7 @@ async def test_everyone_asked_gets_the_card_in_direct_messages(here: Here) -> No
     for who in (ALICE, BOB):
         (message,) = here.direct(who)
         assert parse(message.blocks) == approval.call.args
-        assert {"approve", "reject", "edit", "respond", "claim", "comment", "delegate"} == actions(message)
+        assert {"approve", "reject", "edit", "respond", "claim", "comment"} == actions(message)
         assert (
             here.slack.click(here.space, message, "approve", by=who[-3:])
             .payload["actions"][0]["value"]
@@ -207,6 +207,7 @@ async def test_claims_comments_and_hand_overs_are_shown(here: Here) -> None:
     await here.handler.notify(approval)
     changed = await here.change(
         approval,
+        delegates=(DAVE,),
         taken_up=TakenUp(BOB, 1_795_000_000.0),
         comments=(Comment(BOB, 1_795_000_000.0, "who is *ACME*? <!here>"),),
         handed=(HandOver(ALICE, DAVE, ALICE, 1_795_000_000.0),),
@@ -215,7 +216,7 @@ async def test_claims_comments_and_hand_overs_are_shown(here: Here) -> None:
     for who in (ALICE, BOB, DAVE):
         (message,) = here.direct(who)
         assert "who is *ACME*? <!here>" in shown(message) and f"{DAVE} may decide too" in shown(message)
-        assert "release" in actions(message) and "claim" not in actions(message)
+        assert {"release", "delegate"} <= actions(message) and "claim" not in actions(message)
     assert "mrkdwn" not in shown(here.direct(BOB)[0])
 
 
@@ -244,6 +245,14 @@ async def test_identical_calls_share_one_card(here: Here) -> None:
     assert "Approve all" not in shown(message) and "once is enough" in shown(message)
     await here.handler.update(await here.decide(second, Decision.approve("paid")), card)
     assert "once is enough" in shown(message) and "paid" in shown(message) and actions(message) == set()
+
+
+async def test_identical_calls_of_high_risk_have_a_card_each(here: Here) -> None:
+    """So that no click decides more than one of them."""
+    first, second = [await here.change(await here.ask(), risk="high") for _ in range(2)]
+    assert await here.handler.notify(first) != await here.handler.notify(second)
+    assert len(here.direct(ALICE)) == 2
+    assert all("Approve all" not in shown(message) for message in here.direct(ALICE))
 
 
 # -- trouble ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 from governor_agents.core import decisions
 from governor_agents.core.calls import Tool, ToolCall, freeze
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import Approval, Comment, Decision, Run, RunState, Snapshot, TakenUp
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.handlers.forms import Form
@@ -46,7 +47,7 @@ def request(
         headline=headline,
     )
     call = decisions.make_call(run, asked, Tool(tool), verdict, now=NOW, nonce="n")
-    call = replace(call, headline=headline)
+    call = replace(call, headline=headline, delegates=("treasurer@example.com",))
     return Approval(replace(run, state=RunState.WAITING, calls=(call,), count=1, snapshot=Snapshot("b", "f")), call)
 
 
@@ -55,7 +56,14 @@ def after(approval: Approval, decision: Decision, *, by: str = "cfo@example.com"
     ask = Verdict("require_approval", policy="governor.yaml#refunds", version="v3", stages=approval.call.stages)
     verdict = ask if decision.args is not None else None
     change = decisions.decide(
-        approval.run, 1, decision, by=by, now=NOW + later, digest=approval.call.digest, verdict=verdict, nonce="m"
+        approval.run,
+        1,
+        decision,
+        by=Voter.plain(by),
+        now=NOW + later,
+        digest=approval.call.digest,
+        verdict=verdict,
+        nonce="m",
     )
     return Approval(change.run, change.run.calls[0])
 
@@ -106,7 +114,6 @@ def identical() -> str:
             {"amount": 40_000, "currency": "EUR", "to": "ACME GmbH"},
             headline="Pay {args.amount} {args.currency} to {args.to}",
         ),
-        risk="high",
         taken_up=TakenUp("controller@example.com", NOW + 120),
         comments=(Comment("controller@example.com", NOW + 180, "Three times the same? Asking the warehouse."),),
     )
@@ -132,7 +139,7 @@ def dialogues() -> str:
     reject = modals.reason("reject", origin, headline, needed=True)
     edit = modals.edit(Form.of(approval.call.args, schema), origin, headline)
     changed = replace(origin, args=freeze({**REFUND, "amount": 80.0}).decode())
-    confirm = modals.confirm(changed, headline, ["amount"], needed=False)
+    confirm = modals.confirm(changed, headline.replace("120.5", "80.0"), ["amount"], needed=False)
     return page("Modals", [view_html(view) for view in (reject, edit, confirm)])
 
 

@@ -461,6 +461,7 @@ def test_nobody_left_is_said() -> None:
     approval = approval_of({"a": 1})
     call = replace(approval.call, stages=(Stage((), ()),))
     assert dict(Message.of(Approval(approval.run, call)).facts())["may decide"] == "nobody (no listed person is left)"
+    assert "may decide" not in dict(Message.of(decided(approval, Decision.approve())).facts())
 
 
 def test_an_edit_shows_both_sides() -> None:

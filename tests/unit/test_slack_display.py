@@ -282,7 +282,7 @@ def test_without_pages_the_command_is_named() -> None:
     """A card too large for Slack says how to get at the request where no pages are served."""
     drawing = draw(approval_of({"text": "x" * 50_000}), Controls("c.0", "", "governor-agents inbox show run_a.1"))
     assert "governor-agents inbox show run_a.1" in json.dumps(drawing.blocks)
-    assert drawing.actions == {"reject", "claim", "comment", "delegate"}
+    assert drawing.actions == {"reject", "claim", "comment"}
 
 
 def test_whoever_is_not_asked_gets_no_buttons() -> None:

@@ -209,6 +209,9 @@ def _facts(message: Message, *, comments: bool) -> Iterator[Block]:
     rows = [(label, text) for label, text in message.facts() if label not in _PLACED]
     if message.waits and message.votes:
         rows.insert(0, ("state", message.outcome))
+    if not message.waits:  # the one vote that there was is the outcome, and no deadline is left
+        past = {"deadline"} if len(message.votes) > 1 else {"deadline", "vote"}
+        rows = [(label, text) for label, text in rows if label not in past]
     if comments:
         rows += [("comment", comment) for comment in message.comments]
     elif message.comments:
@@ -255,7 +258,7 @@ def _buttons(message: Message, controls: Controls, *, whole: bool) -> Iterator[B
             first += [_button(EDIT, "Edit", controls.value), _button(RESPOND, "Answer instead", controls.value)]
         claim = (RELEASE, "Leave it") if message.taken_up else (CLAIM, "I'm on it")
         second = [_button(*claim, controls.value), _button(COMMENT, "Comment", controls.value)]
-        second += [_button(DELEGATE, "Hand over", controls.value)]
+        second += [_button(DELEGATE, "Hand over", controls.value)] if message.delegates else []
         yield {"type": "actions", "elements": [*_open(controls, whole), *first]}
         yield {"type": "actions", "elements": second}
     elif not whole and controls.page:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from governor_agents.core.calls import Json
 from governor_agents.core.ports import Desk
 from governor_agents.core.records import Decision
 from governor_agents.errors import ArgumentsError, ReasonRequired
 from governor_agents.handlers.forms import Form
+from governor_agents.handlers.message import Message
 from governor_agents.handlers.slack import modals
 from governor_agents.handlers.slack.actors import Actor
 from governor_agents.handlers.slack.behind import CHANNEL, Behind, decide, look
@@ -94,7 +97,8 @@ async def _look_at_edit(desk: Desk, behind: Behind, origin: Origin, values: Json
     if not read.changed:
         return errors({first: "nothing was changed"})
     edited = Origin(origin.value, origin.spot, read.args.decode())
-    view = modals.confirm(edited, behind.headline, read.changed, needed=call.reason_required)
+    headline = Message.of(replace(behind.first, call=replace(call, args=read.args))).headline
+    view = modals.confirm(edited, headline, read.changed, needed=call.reason_required)
     if view is None:
         page = "; open the full request" if full_request(desk, behind) else ""
         return errors({first: f"the new arguments are too large for Slack{page}"})
