@@ -75,7 +75,7 @@ async def slack_open(site: Site, state: Any) -> AsyncIterator[None]:
                 await _start(site, handler, state, stack)
                 site.channels["slack"] = "ok"
         except ConfigError as error:
-            site.channels["slack"] = str(error)
+            site.channels["slack"] = "unusable"
             log.error("slack cannot be used: %s", error)
         yield
 

@@ -153,16 +153,25 @@ async def test_over_socket_mode_no_route_is_needed(
     ("SLACK_APP_TOKEN", "xapp-hush", "SLACK_APP_TOKEN"),
 ])  # fmt: skip
 async def test_a_wrong_setting_is_named_and_the_pages_go_on(
-    slack: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, told: str
+    slack: SlackServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    setting: str,
+    value: str,
+    told: str,
 ) -> None:
-    """One line in /readyz with the mend and without the secret; everything else is served."""
+    """One line in the log with the mend and without the secret, a word in /readyz; everything else is served."""
     monkeypatch.setenv(setting, value)
     with open_office(tmp_path) as office:
         async with httpx.AsyncClient(base_url=office.url) as client:
             ready = await client.get("/readyz")
         assert ready.status_code == 200
-        assert told in ready.json()["channels"]["slack"]
-        assert "hush" not in ready.text
+        assert ready.json()["channels"]["slack"] == "unusable"
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert "hush" not in caplog.text
 
 
 async def test_without_slack_there_is_no_such_route(
