@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 from governor_agents.demo.pictures import browser, draw
-from tests.pictures.slack import SCENES
+from tests.pictures import mail, slack
 
+SCENES = slack.SCENES | mail.SCENES
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -17,7 +17,7 @@ _LINKLIKE: Final = re.compile(
     r"(?<=:)/(?=/)|(?<=\bwww)\.|(?<=\bmailto):|(?<=\btel):|(?<=\bsms):|(?<=\bcallto):|(?<=\bjavascript):|(?<=\bdata):",
     re.IGNORECASE | re.ASCII,
 )
-_PIECE: Final = re.compile(r"[^,;:/@.}\])=&?_-]{0,29}(?:[,;:/@.}\])=&?_-]|.)", re.DOTALL)
+_PIECE: Final = re.compile(r"[^,;:/@.}\])=&?_-]{0,15}(?:[,;:/@.}\])=&?_-]|.)", re.DOTALL)
 _KEPT_SPACE: Final = re.compile(r"(?<= ) |^ | $")
 
 
@@ -33,6 +33,11 @@ def as_html(text: str) -> Markup:
     """
     spaced = _KEPT_SPACE.sub("\N{NO-BREAK SPACE}", inert(text))
     return Markup("<wbr>").join(_pieces(spaced))  # which escapes each piece
+
+
+def address_as_html(url: str) -> Markup:
+    """A link of ours to be read and copied, with the same places to break its line."""
+    return Markup("<wbr>").join(_pieces(url))
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Final
 from css_inline import CSSInliner
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from governor_agents.handlers.email.inert import as_html, inert
+from governor_agents.handlers.email.inert import address_as_html, as_html, inert
 from governor_agents.handlers.message import Message, parse_visible, to_text
 
 MOST: Final = 90_000
@@ -28,7 +28,9 @@ _ROOM: Final = 4_000
 _SHORT: Final = 300
 """Characters of a fact that a letter shows even where the request as a whole has no room."""
 
-FOOT: Final = "Nothing runs before somebody decides. Replies to this mail are not read and decide nothing."
+NO_REPLY: Final = "Replies to this mail are not read and decide nothing."
+FOOT: Final = f"It does not run before it is approved. {NO_REPLY}"
+"""What stands below every letter, and below one about a request that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,13 @@ def compose(subject: str, message: Message, news: tuple[str, ...], ways: Ways) -
         careful=tuple(filter(None, (message.restored, message.held))) if message.waits else (),
         arguments=message.arguments,
         args=message.args,
+        args_are="Arguments as canonical JSON" + (": exactly what would run" if message.waits else ""),
         rewritten=message.rewritten,
         asked_args=message.asked_args,
         facts=tuple(message.facts()),
+        foot=_foot(message),
     )
-    return Letter(inert(subject), _text(to_text(message), ways, news=news), html)
+    return Letter(inert(subject), _text(to_text(message), ways, _foot(message), news), html)
 
 
 def compose_brief(subject: str, message: Message, news: tuple[str, ...], ways: Ways) -> Letter:
@@ -98,17 +102,21 @@ def compose_brief(subject: str, message: Message, news: tuple[str, ...], ways: W
     facts = (*((label, text) for label, text in message.facts() if len(text) <= _SHORT), ("arguments", size))
     news = tuple(line if len(line) <= _SHORT else "Something new, too large for a mail." for line in news)
     lines = "".join(f"{label}: {text}\n" for label, text in facts)
-    html = _html(subject, ways, news=news, headline=headline, facts=facts)
-    return Letter(inert(subject), _text(f"{headline}\n\n{lines}", ways, news=news), html)
+    html = _html(subject, ways, news=news, headline=headline, facts=facts, foot=_foot(message))
+    return Letter(inert(subject), _text(f"{headline}\n\n{lines}", ways, _foot(message), news), html)
 
 
 def compose_note(subject: str, ways: Ways) -> Letter:
     """A letter about no request: what to do, and a link for it."""
-    foot = "Replies to this mail are not read."
-    return Letter(subject, _text("", ways, foot=foot), _html(subject, ways, foot=foot, headline=subject))
+    html = _html(subject, ways, foot=NO_REPLY, headline=subject)
+    return Letter(inert(subject), _text("", ways, NO_REPLY), html)
 
 
-def _text(request: str, ways: Ways, *, news: tuple[str, ...] = (), foot: str = FOOT) -> str:
+def _foot(message: Message) -> str:
+    return FOOT if message.waits else NO_REPLY
+
+
+def _text(request: str, ways: Ways, foot: str, news: tuple[str, ...] = ()) -> str:
     # Indented, so that no line of a request begins one that readers treat in a way of their own ("-- ", ">", "From ").
     parts = [*map(inert, news), "", indent(inert(request), "  ")]
     parts += [ways.title, *(f"  {inert(line)}" for line in ways.lines)]
@@ -121,10 +129,10 @@ _NOTHING: Final[Mapping[str, object]] = {
     "careful": (),
     "arguments": (),
     "args": "",
+    "args_are": "",
     "rewritten": (),
     "asked_args": "",
     "facts": (),
-    "foot": FOOT,
 }
 """What a letter shows where nothing else is said."""
 
@@ -139,7 +147,7 @@ def _template() -> Template:
     environment = Environment(
         loader=found, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["as_html"] = as_html
+    environment.filters.update(as_html=as_html, address_as_html=address_as_html)
     return environment.get_template("request.html.j2")
 
 

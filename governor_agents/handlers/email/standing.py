@@ -17,7 +17,7 @@ _CLOSED = frozenset(
     {CallState.REJECTED, CallState.ANSWERED, CallState.EXPIRED, CallState.CANCELLED, CallState.SUPERSEDED}
 )
 ASKED = "You are asked to decide."
-_ANEW = "The request has changed since the last mail: look at it again. Earlier links no longer count."
+_ANEW = "The request has changed since the last mail: look at it again."
 _NO_LONGER = "You are no longer asked to decide this."
 _VERBS = {"approve": "approved", "edit": "edited and approved", "reject": "rejected", "respond": "answered"}
 
@@ -87,7 +87,8 @@ def _changed(before: Standing, after: Standing, approval: Approval, person: str)
         if after.state != before.state:
             yield f"Closed: {outcome(approval.call)}."
     elif after.digest != before.digest or before.state != "waits":
-        yield _ANEW
+        editor = next((vote.by for vote in approval.call.votes if vote.kind == "edit"), "")
+        yield f"{visible(editor)} edited the request: look at it again." if editor else _ANEW
     else:
         yield from _small(before, after, approval.call, person)
 
