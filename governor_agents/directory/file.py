@@ -35,7 +35,7 @@ from governor_agents.directory.values import KINDS, address, moment, name_of, zo
 from governor_agents.errors import ConfigError, PeopleFileError
 from governor_agents.policies.document import Node, Problem
 from governor_agents.policies.groups import Groups, check_approver
-from governor_agents.policies.readers import at, each, one_or_each, scalar
+from governor_agents.policies.readers import Reader, at, each, list_of, scalar
 from governor_agents.policies.reading import Reading, Source, Unreadable, load
 from governor_agents.policies.values import GROUP, ROLE, approver, flag, one_line, suggestion, text
 
@@ -75,8 +75,8 @@ class _File(Reading):
 
     def _person(self, id: str, line: int, node: Node) -> None:
         self._noting(Node(line, id), scalar(name_of), "people")
-        readers = {kind: one_or_each(scalar(partial(address, kind))) for kind in KINDS}
-        readers |= {"name": scalar(lambda value: text(value, "a name")), "roles": each(scalar(name_of))}
+        readers = {kind: _one_or_any(scalar(partial(address, kind))) for kind in KINDS}
+        readers |= {"name": scalar(lambda value: text(value, "a name")), "roles": list_of(scalar(name_of))}
         found = self.fields(node, {**readers, "service": scalar(flag), "away": self._aways}, id)
         addresses = tuple(each for kind in KINDS if kind in found for each in _listed(found[kind]))
         for name in dict.fromkeys((id, *addresses)):
@@ -182,6 +182,12 @@ class _File(Reading):
 
     def _people(self, names: Iterable[str]) -> tuple[str, ...]:
         return () if self.problems else self._grouped().people(self._without_roles(names))
+
+
+def _one_or_any(read: Reader) -> Reader:
+    """A reader of one value or of a list, which may be empty."""
+    many = list_of(read)
+    return lambda node: many(node) if isinstance(node.value, list) else read(node)
 
 
 def _listed(value: str | tuple[str, ...]) -> tuple[str, ...]:

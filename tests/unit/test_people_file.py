@@ -113,6 +113,12 @@ def test_nobody_is_in_an_empty_file() -> None:
         assert found.persons == {} and found.person("alice") is None and not found.coordinator("alice")
 
 
+def test_somebody_may_have_none_of_it() -> None:
+    """Empty lists, as a program may write them, are as good as no key."""
+    (person,) = people("version: 1\npeople:\n  a: {slack: [], email: [], roles: [], away: []}").persons.values()
+    assert (person.addresses, person.roles, person.away) == ((), (), ())
+
+
 HEAD = "version: 1\npeople:\n  alice: {email: a@example.com, roles: [cfo]}\n"
 """Lines 1 to 3 of each wrong file."""
 
