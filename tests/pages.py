@@ -162,6 +162,12 @@ def client(office: Office, **rest: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://testserver", headers=headers, **rest)
 
 
+def office_of(governor: Governor, **settings: Any) -> Office:
+    """The pages of a governor that a test has made itself."""
+    app = create_app(governor, public_url="http://127.0.0.1", hosts=("testserver",), patience=100.0, **settings)
+    return Office(governor, app, "http://testserver")
+
+
 @contextlib.contextmanager
 def served(make: Any) -> Iterator[Office]:
     """``make(url)`` gives an office; it is served by uvicorn on a free port of loopback."""

@@ -59,8 +59,9 @@ async def decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> 
 
 
 async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> None:
-    answer = _answer(decision)
+    answer, ours = _answer(decision), False
     if reader.link:
+        ours = not (await site.desk.tokens.look(reader.secret, DECIDE)).answer
         try:
             await site.desk.tokens.use(reader.secret, DECIDE, answer)
         except TokenUsed:
@@ -72,7 +73,7 @@ async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) ->
             await site.desk.decide(id, decision, by=reader.by, digest=digest, channel=CHANNEL)
             counted += 1
     except (ArgumentsError, DecisionRefused):
-        if reader.link and not counted:  # nothing was decided, so the link is good for another answer
+        if ours and not counted:  # nothing was decided by it, so the link is good for another answer
             await site.desk.tokens.release(reader.secret, DECIDE, answer)
         raise
 
