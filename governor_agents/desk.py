@@ -57,6 +57,13 @@ class Desk:
         """See `core.ports.Desk`."""
         return self._governor.identities.reach(person, kind)
 
+    async def deciders(self, approval: Approval) -> tuple[str, ...]:
+        """See `core.ports.Desk`."""
+        identities, deciding, now = self._governor.identities, self._governor.deciding, await self.now()
+        away = (substitute for person in approval.people for substitute in identities.substitutes(person, now))
+        people = dict.fromkeys((*approval.people, *away))
+        return tuple([person for person in people if await deciding.those_for(person, [approval])])
+
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
         """See `core.ports.Desk`."""
         await self._known(id, by=by, channel=channel)

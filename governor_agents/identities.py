@@ -36,6 +36,12 @@ class Identities:
         """The addresses of a kind at which somebody named in a record is met."""
         return tuple(name for name in self.names(person) if kind_of(name) == kind)
 
+    def substitutes(self, person: str, now: float) -> tuple[str, ...]:
+        """Who may decide in somebody's place at ``now``, since that person is away."""
+        found = self.person(person)
+        away = () if found is None else found.away
+        return tuple(absence.substitute for absence in away if absence.since <= now < absence.until)
+
     def names(self, address: str) -> tuple[str, ...]:
         """Everything that whoever has this address may be named by."""
         person = self.person(address)

@@ -487,6 +487,13 @@ class Desk(Protocol):
         """The addresses of a kind (``slack``, ``email``) at which somebody named in a record is met."""
         ...
 
+    async def deciders(self, approval: Approval) -> tuple[str, ...]:
+        """Whom to ask now: everyone who can still decide it, substitutes of those who are away among them.
+
+        Raises `DirectoryUnreadable`.
+        """
+        ...
+
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
         """Count a decision; the approval as it then stands. Raises `NotFound` and every kind of `DecisionRefused`."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,17 @@ class Here:
         return self.space.direct(address.rpartition("/")[2]).messages
 
 
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Here]:
+@asynccontextmanager
+async def office(folder: Path, policy: str = POLICY, **more: Any) -> AsyncIterator[Here]:
+    """Everything, started and stopped."""
     with SlackServer() as slack:
         space = slack.workspace("T01")
         for id, name in (("U02", "alice"), ("U03", "bob"), ("U04", "carol"), ("U05", "dave")):
             space.person(id, name)
         space.channel("C1", "U02", "U03")
         handler = SlackHandler([space.token], url=slack.url)
-        settings = {"handlers": {"slack": handler}, "public_url": "https://approve.example.com"}
-        governor = Governor(PolicySet.from_text(POLICY), store=f"sqlite:///{tmp_path}/a.db", **settings)
+        settings = {"handlers": {"slack": handler}, "public_url": "https://approve.example.com", **more}
+        governor = Governor(PolicySet.from_text(policy), store=f"sqlite:///{folder}/a.db", **settings)
 
         def tool(name: str) -> Governed:
             @governor.govern(name=name)
@@ -100,6 +102,12 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         finally:
             slack.calm()
             await governor.close()
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    async with office(tmp_path) as made:
+        yield made
 
 
 def shown(message: Message) -> str:
@@ -180,6 +188,33 @@ async def test_the_next_stage_is_asked_and_the_first_only_told(here: Here) -> No
     assert actions(here.direct(ALICE)[0]) == set() and "waits for more votes" in shown(here.direct(ALICE)[0])
     assert "approve" in actions(here.direct(CAROL)[0])
     assert parse(here.direct(CAROL)[0].blocks) == approval.call.args
+
+
+PEOPLE = """
+version: 1
+people:
+  alice: {slack: [T01/U02, T09/U11], away: {from: 2020-01-01, until: 2090-01-01, substitute: dave}}
+  bob: {slack: T01/U03}
+  carol: {email: carol@example.com}
+  dave: {slack: T01/U05}
+"""
+
+
+async def test_people_are_met_where_the_directory_says_and_substitutes_are_asked(tmp_path: Path) -> None:
+    """Whoever stands for somebody away gets a card with controls too, and is shown in whose place they decided."""
+    (tmp_path / "people.yaml").write_text(PEOPLE)
+    rule = "{name: two, tool: wire, then: require_approval, approvers: [alice, bob, carol], quorum: 2}"
+    policy = f"version: 1\napprovals: {{channels: [slack]}}\nrules:\n  - {rule}\n"
+    async with office(tmp_path, policy, people=tmp_path / "people.yaml") as here:
+        approval = await here.ask()
+        await here.handler.notify(approval)
+        assert [len(here.direct(who)) for who in (ALICE, BOB, CAROL, DAVE)] == [1, 1, 0, 1]
+        assert "approve" in actions(here.direct(DAVE)[0])
+        await here.handler.notify(await here.decide(approval, Decision.approve(), by=BOB))
+        assert "waits for more votes" in shown(here.direct(DAVE)[0]) and "approve" in actions(here.direct(DAVE)[0])
+        await here.handler.update(await here.decide(approval, Decision.approve(), by=DAVE), "")
+        assert "Approved by dave in the place of alice (substitute) at 20" in shown(here.direct(ALICE)[0])
+        assert here.slack.refusals() == []
 
 
 async def test_a_channel_gets_one_card_that_names_whoever_is_asked(here: Here) -> None:

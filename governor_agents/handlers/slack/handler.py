@@ -71,10 +71,10 @@ class SlackHandler:
         """See `Handler`: post where the card is missing, show it as it is, tell whoever is newly asked or reminded."""
         card = await self.desk.cards.enter(approval, self._channel(to))
         showing = Showing(self.desk, self.workspaces, await look(self.desk, card, approval))
-        targets = await self._targets(showing.view.first, to)
+        people = await self._deciders(showing)
+        targets = await self._targets(people, to)
         if approval.call.state is CallState.PENDING:
-            people = ", ".join(showing.view.first.people) or "no listed person is left"
-            nobody = f"nobody who may decide can be reached in Slack: {people}"
+            nobody = f"nobody who may decide can be reached in Slack: {', '.join(people) or 'no listed person is left'}"
             await _each(targets, lambda target: self._ask(showing, target), nobody=nobody)
         await self._refresh(showing, targets)
         return card.id
@@ -86,7 +86,7 @@ class SlackHandler:
         if not entered.places:
             return
         showing = Showing(self.desk, self.workspaces, await look(self.desk, entered, approval))
-        await self._refresh(showing, await self._targets(showing.view.first, to))
+        await self._refresh(showing, await self._targets(await self._deciders(showing), to))
 
     async def show_home(self, team: str, user: str) -> None:
         """Publish somebody's home tab: what waits for them. Raises `DeliveryFailed`, `DirectoryUnreadable`."""
@@ -105,13 +105,20 @@ class SlackHandler:
         """The channel as policies name it."""
         return f"{self.name}:{to}" if to else self.name
 
-    async def _targets(self, approval: Approval, to: str) -> tuple[Target, ...]:
+    async def _deciders(self, showing: Showing) -> tuple[str, ...]:
+        """Who can decide now. Raises `DeliveryFailed` when nobody can say."""
+        try:
+            return await self.desk.deciders(showing.view.first) if showing.view.waits else ()
+        except DirectoryUnreadable as error:
+            raise DeliveryFailed(str(error)) from None
+
+    async def _targets(self, people: Sequence[str], to: str) -> tuple[Target, ...]:
         """Where the card belongs. Raises `DeliveryFailed`."""
         try:
             await self.workspaces.open()
             if to:
-                return (channel_of(to, approval, self.desk.reach, self.workspaces.teams),)
-            return people_of(approval, self.desk.reach)
+                return (channel_of(to, people, self.desk.reach, self.workspaces.teams),)
+            return people_of(people, self.desk.reach)
         except (ChannelUnusable, DirectoryUnreadable) as error:
             raise DeliveryFailed(str(error)) from None
 

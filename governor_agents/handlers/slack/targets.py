@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from governor_agents.core.identity import SLACK
-from governor_agents.core.records import Approval
 from governor_agents.errors import DeliveryFailed
 
 _ADDRESS = re.compile(r"slack:([TE][A-Z0-9]+)/([UW][A-Z0-9]+)")
@@ -33,17 +32,17 @@ class Target:
     users: tuple[str, ...] = ()
 
 
-def people_of(approval: Approval, reach: Reach) -> tuple[Target, ...]:
-    """The direct messages of everyone who may decide now and has an address in Slack."""
+def people_of(people: Iterable[str], reach: Reach) -> tuple[Target, ...]:
+    """The direct messages of each of these people who has an address in Slack."""
     found = []
-    for person in approval.people:
+    for person in people:
         for address in reach(person, SLACK):
             if known := _ADDRESS.fullmatch(address):
                 found.append(Target(address, known[1], user=known[2], users=(known[2],)))
     return tuple(dict.fromkeys(found))
 
 
-def channel_of(to: str, approval: Approval, reach: Reach, teams: tuple[str, ...]) -> Target:
+def channel_of(to: str, people: Iterable[str], reach: Reach, teams: tuple[str, ...]) -> Target:
     """The channel or thread that a policy names. Raises `DeliveryFailed` for what names none."""
     known = _CHANNEL.fullmatch(to)
     if known is None:
@@ -53,7 +52,7 @@ def channel_of(to: str, approval: Approval, reach: Reach, teams: tuple[str, ...]
     if not known[1] and len(teams) != 1:
         raise DeliveryFailed(f"slack:{to} names no workspace, and there are {len(teams)}; write slack:T0123/{known[2]}")
     team = known[1] or teams[0]
-    users = (target.user for target in people_of(approval, reach) if target.team == team)
+    users = (target.user for target in people_of(people, reach) if target.team == team)
     return Target(to, team, channel=known[2], thread=known[3] or "", users=tuple(dict.fromkeys(users)))
 
 
