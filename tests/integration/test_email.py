@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from governor_agents import Decision, Governor, PolicySet, Verdict
 from governor_agents.core.verdicts import Stage
+from governor_agents.directory import open_people
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, NotFound
 from governor_agents.handlers.email import EmailHandler
 from governor_agents.testing.smtp_server import SmtpServer
@@ -367,3 +369,18 @@ async def test_a_login_link_is_mailed() -> None:
             assert Read(mail.text("html")).links == [f"{PUBLIC}/login/abc"]
             with pytest.raises(DeliveryFailed, match="no e-mail address"):
                 await post.handler.send_login("x\r\nBcc: y@example.com", f"{PUBLIC}/login/abc", 900.0)
+
+
+async def test_the_substitute_of_somebody_away_is_mailed_too(tmp_path: Path) -> None:
+    """With a link of their own; both are told the outcome, and in whose place it was decided."""
+    away = "away: {from: 2020-01-01, until: 2090-01-01, substitute: dave}"
+    people = f"version: 1\npeople:\n  cfo: {{email: {CFO}, {away}}}\n  dave: {{email: dave@example.com}}\n"
+    (tmp_path / "people.yaml").write_text(people)
+    with SmtpServer() as server:
+        async with mailing(server, people=open_people(tmp_path / "people.yaml")) as post:
+            approval = await post.asked(people=("cfo",))
+            await post.notify(approval)
+            assert len(server.to(CFO)) == 1 and tokens(server.to("dave@example.com")[0].text())
+            await post.governor.decide(approval.id, Decision.reject("no invoice"), by="dave@example.com")
+            await post.update(approval)
+            assert "rejected by dave in the place of cfo (substitute) at" in server.to(CFO)[-1].text()

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from governor_agents.core.identity import EMAIL
 from governor_agents.core.ports import Card, Desk
@@ -69,9 +70,11 @@ class EmailHandler:
         """Mail everyone who is asked now and has not been told, and whoever was asked before what is new."""
         desk = self._at(to)
         card = await desk.cards.enter(approval, self.name)
-        if not any(self._address(desk, person) for person in approval.people):
+        people = await self._deciders(desk, approval)
+        waits = approval.call.state is CallState.PENDING
+        if waits and not any(self._address(desk, person) for person in people):
             self._nobody(approval)
-        await self._tell(desk, approval, card, (*approval.people, *_placed(card)))
+        await self._tell(desk, approval, card, (*people, *_placed(card)))
         return card.id
 
     async def update(self, approval: Approval, card: str, to: str = "") -> None:
@@ -126,6 +129,13 @@ class EmailHandler:
         except DirectoryUnreadable as error:
             raise DeliveryFailed(str(error)) from None
 
+    async def _deciders(self, desk: Desk, approval: Approval) -> tuple[str, ...]:
+        """Who can decide it now. Raises `DeliveryFailed` when nobody can say."""
+        try:
+            return await desk.deciders(approval) if approval.call.state is CallState.PENDING else ()
+        except DirectoryUnreadable as error:
+            raise DeliveryFailed(str(error)) from None
+
     def _nobody(self, approval: Approval) -> None:
         """Say that mail reaches none of those who are asked; trouble unless another channel may reach them."""
         why = f"none of those who are asked has an e-mail address: {', '.join(approval.people) or 'nobody is asked'}"
@@ -137,7 +147,9 @@ class EmailHandler:
         """Send every mail that is due, and note what there is to note."""
         others = [await desk.approval(id) for id in card.approvals if id != approval.id]
         approvals = {each.id: each for each in (approval, *others)}
-        made = list(drafts(card, approvals, people, lambda person: self._address(desk, person), self.settings.domain))
+        deciders = {id: await self._deciders(desk, each) for id, each in approvals.items()}
+        reach = partial(self._address, desk)
+        made = list(drafts(card, approvals, people, reach, self.settings.domain, deciders))
         for draft in made:
             if not draft.news:
                 await desk.cards.change(card.id, draft.noted)

@@ -5,7 +5,7 @@ It follows from the records alone, so it does not matter which notice asks for i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 
 from governor_agents.core.calls import freeze, thaw
@@ -40,12 +40,12 @@ class Standing:
     reminders: int
 
     @classmethod
-    def of(cls, approval: Approval, person: str) -> Standing:
-        """How it stands now."""
+    def of(cls, approval: Approval, person: str, deciders: Collection[str] | None = None) -> Standing:
+        """How it stands now. ``deciders`` are those who can decide it, by default those whom the record names."""
         call = approval.call
         waits = call.state is CallState.PENDING
         return cls(
-            asked=waits and person in approval.people and not _voted(call, person),
+            asked=waits and person in (approval.people if deciders is None else deciders) and not _voted(call, person),
             digest=call.digest[:32],
             state="waits" if waits else call.state.value if call.state in _CLOSED else "approved",
             votes=len(call.votes),

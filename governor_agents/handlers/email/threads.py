@@ -72,8 +72,11 @@ def drafts(
     people: tuple[str, ...],
     address: Callable[[str], str],
     domain: str,
+    deciders: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Draft]:
     """What is to be told, to those of these people who have an address; nothing for who knows it all.
+
+    ``deciders`` are, by approval, those who can decide it.
 
     A thread belongs to an address. Somebody who has another one now begins anew there, and nothing goes to the old one.
     """
@@ -87,7 +90,7 @@ def drafts(
         if thread is None or not begun:
             thread = Thread(to, mime.message_id(card.id, domain, person, to))
         before = standing.read(place.shown) if place is not None and begun else {}
-        after = {id: Standing.of(approval, person) for id, approval in approvals.items()}
+        after = {id: Standing.of(approval, person, deciders[id]) for id, approval in approvals.items()}
         news = standing.news(before, after, approvals, person)
         if news or (begun and before != after):
             # The first mail of a thread is its root whatever it tells, each other one is named by what it tells.
