@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from governor_agents.demo.pictures import browser
-from tests.pictures.slack import SCENES
+from tests.pictures import mail, slack
 
+SCENES = slack.SCENES | mail.SCENES
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 
