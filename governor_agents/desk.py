@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from governor_agents import cards, limits, tokens
@@ -24,7 +25,8 @@ class Desk:
         self._governor = governor
         self.tenant = governor.tenant
         self.public_url = public_url.rstrip("/")
-        self.cards: ports.Cards = _Cards(governor)
+        self._cards = cards.Cards(governor.runs)
+        self.cards: ports.Cards = _Cards(governor, self._cards)
         self.tokens: ports.Tokens = _Tokens(governor)
         self._limits = limits.Limits(governor.runs)
 
@@ -106,20 +108,46 @@ class Desk:
 
     async def take(self, name: str, most: int, per: float) -> float:
         """See `core.ports.Desk`."""
+        return await self.count(name, most, per, "")
+
+    async def count(self, name: str, most: int, per: float, op: str) -> float:
+        """The same, where an ``op`` that comes again soon is counted once."""
         await self._governor.open()
-        return await self._governor.loop.bridge(self._limits.take(name, most, per))
+        return await self._governor.loop.bridge(self._limits.take(name, most, per, op))
+
+    async def joins(self, approval: Approval, channel: str) -> bool:
+        """True when people have a card already that takes this call."""
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._cards.joins(approval, channel))
+
+    @asynccontextmanager
+    async def turn(self, approval: Approval, channel: str, seconds: float) -> AsyncIterator[bool]:
+        """Work alone, in all processes, on what identical calls share: False when somebody else does."""
+        await self._governor.open()
+        bridge = self._governor.loop.bridge
+        turn = await bridge(self._cards.take_turn(approval, channel, seconds))
+        try:
+            yield turn is not None
+        finally:
+            if turn is not None:
+                await bridge(self._cards.end_turn(turn))
 
 
 class _Cards:
     """The cards, from any loop."""
 
-    def __init__(self, governor: Governor) -> None:
+    def __init__(self, governor: Governor, kept: cards.Cards) -> None:
         self._governor = governor
-        self._cards = cards.Cards(governor.runs)
+        self._cards = kept
 
     async def enter(self, approval: Approval, channel: str) -> Card:
         await self._governor.open()
         return await self._governor.loop.bridge(self._cards.enter(approval, channel))
+
+    async def of(self, approval: Approval, channel: str) -> Card | None:
+        """See `core.ports.Cards`."""
+        await self._governor.open()
+        return await self._governor.loop.bridge(self._cards.of(approval, channel))
 
     async def find(self, id: str) -> Card | None:
         await self._governor.open()

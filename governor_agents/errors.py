@@ -35,6 +35,7 @@
     │   └── CallInDoubt
     ├── CallFailed                 a governed function ran elsewhere and raised
     ├── DeliveryFailed             a channel could not tell people; it is tried again
+    ├── SignatureInvalid           a request that does not prove who sent it
     ├── OutcomeUnknown             for tools to raise: it may have happened
     ├── ApprovalPending            the call waits for people; nothing ran
     ├── RunBlocked                 a doubt that an operator must settle first
@@ -217,6 +218,10 @@ class DeliveryFailed(GovernorError):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SignatureInvalid(GovernorError):
+    """The signature is not one that these secrets make."""
 
 
 class OutcomeUnknown(GovernorError):

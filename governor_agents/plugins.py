@@ -22,6 +22,7 @@ OWN = {
         "email": "governor_agents.handlers.email:EmailHandler",
         "slack": "governor_agents.handlers.slack.handler:SlackHandler",
         "terminal": "governor_agents.handlers.terminal:TerminalHandler",
+        "webhook": "governor_agents.handlers.webhook:WebhookHandler",
     },
 }
 

@@ -409,6 +409,10 @@ class Cards(Protocol):
         """
         ...
 
+    async def of(self, approval: Approval, channel: str) -> Card | None:
+        """The card of this approval in this channel, None when it has none."""
+        ...
+
     async def find(self, id: str) -> Card | None:
         """The card of this id."""
         ...

@@ -359,7 +359,8 @@ class Snapshot:
 class Notice:
     """Something people are to be told through one channel, at least once.
 
-    ``channel`` is a handler's name, or ``NAME:TARGET``. While ``taken`` lies ahead, somebody delivers it.
+    ``channel`` is a handler's name, or ``NAME:TARGET``. While ``taken`` lies ahead, somebody delivers it. ``held``: it
+    waits because somebody who is asked was asked too much of late.
     """
 
     __pydantic_config__ = CLOSED
@@ -372,6 +373,7 @@ class Notice:
     tries: int = 0
     card: str = ""
     taken: float = 0.0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

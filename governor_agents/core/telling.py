@@ -88,9 +88,12 @@ def free_at(notice: Notice) -> float:
     return max(notice.due, notice.taken)
 
 
-def take_notices(run: Run, now: float, *, until: float) -> Change:
-    """Take what is to be delivered until ``until``, so that no other worker delivers it too. No audit event."""
-    due = to_deliver(run, now)
+def take_notices(run: Run, now: float, *, until: float, lane: tuple[int, str] | None = None) -> Change:
+    """Take what is to be delivered until ``until``, so that no other worker delivers it too. No audit event.
+
+    ``lane`` is a call and a channel: then only what is next there.
+    """
+    due = [notice for notice in to_deliver(run, now) if lane in (None, (notice.n, notice.channel))]
     if not due:
         return Change(run)
     return Change(evolve(run, outbox=tuple(evolve(n, taken=until) if n in due else n for n in run.outbox)))
@@ -98,10 +101,14 @@ def take_notices(run: Run, now: float, *, until: float) -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a notice could not be delivered; ``retry_after`` is for how many seconds the other side wants to be left."""
+    """Why a notice was not delivered; ``retry_after`` is for how many seconds the other side wants to be left.
+
+    ``held``: nothing failed; somebody who is asked was asked too much of late, and is left alone for so long.
+    """
 
     reason: str
     retry_after: float | None = None
+    held: bool = False
 
 
 def delivered(
@@ -127,11 +134,13 @@ def delivered(
             events.append(_of_notice("notice.late", notice))
         elif (failure := failed.get(notice.id)) is not None:
             delay = min(most, first * 2.0 ** min(notice.tries, 20))
-            if failure.retry_after is not None:
-                delay = min(MAX_RETRY_AFTER, max(first, failure.retry_after))
-            later = evolve(notice, tries=notice.tries + 1, due=now + delay, taken=0.0)
+            if failure.retry_after is not None and failure.retry_after > 0:
+                delay = min(MAX_RETRY_AFTER, failure.retry_after)
+            tries = notice.tries + (not failure.held)
+            later = evolve(notice, tries=tries, due=now + delay, taken=0.0, held=failure.held)
             run = evolve(run, outbox=tuple(later if other == notice else other for other in run.outbox))
-            events.append(_of_notice("notice.failed", notice, reason=failure.reason[:500]))
+            what = "notice.held" if failure.held else "notice.failed"
+            events.append(_of_notice(what, notice, reason=failure.reason[:500]))
         else:
             run = _told(evolve(run, outbox=tuple(other for other in run.outbox if other != notice)), notice, now)
             events.append(_of_notice("notice.delivered", notice))

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from governor_agents.audit.gather import EVENTS, EVERY
+from governor_agents.clearing import Clearing
 from governor_agents.core.ports import Record
 from governor_agents.core.records import Run, RunState
 from governor_agents.core.urls import shown
 from governor_agents.errors import PoliciesUnavailable, StoreError, StoreUnavailable
 from governor_agents.governor import Governor
 from governor_agents.worker.absence import Absence
+from governor_agents.worker.delivery import DELIVER, Delivery
 from governor_agents.worker.hands import Hands, Key
-from governor_agents.worker.steps import drive, expire, mine, tend
+from governor_agents.worker.steps import drive, expire, look, mine
 
 log = logging.getLogger("governor_agents.worker")
 
@@ -57,6 +59,7 @@ class Worker:
     ) -> None:
         self._governors: Sequence[Governor] = governors
         self._hands = Hands(concurrency)
+        self._delivery = Delivery()
         self._drain = drain
         self._busy: dict[Key, asyncio.Task[bool]] = {}
         self._put_off: dict[Key, tuple[int, float]] = {}
@@ -92,6 +95,7 @@ class Worker:
                 continue
             await self._rest(stop, seen)
         await self._finish()
+        await self._delivery.finish(min(self._drain, DELIVER))
         for sweep in self._sweeping.values():
             sweep.cancel()
         await asyncio.gather(*self._sweeping.values(), return_exceptions=True)
@@ -159,9 +163,10 @@ class Worker:
                 self._sweeping[governor] = asyncio.get_running_loop().create_task(self._sweep(governor))
 
     async def _sweep(self, governor: Governor) -> int:
-        """See to it that all ended runs are kept for as long as is said now."""
+        """See to it that ended runs are kept for as long as is said now, and what channels leave behind no longer."""
         try:
-            return await governor.loop.bridge(governor.keeping.sweep())
+            swept = await governor.loop.bridge(governor.keeping.sweep())
+            return swept + await governor.loop.bridge(Clearing(governor.runs).sweep())
         except StoreUnavailable as error:
             self._store_fails(governor, error)
             return 0
@@ -185,7 +190,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         if not once and not self._hands.take(governor, record, run, loop.time()):
             return None
-        task = loop.create_task(self._work(governor, run, key, record.v))
+        task = loop.create_task(self._work(governor, run, key, record.v, once))
         self._busy[key] = task
         task.add_done_callback(lambda _: self._done(key))
         return task
@@ -198,15 +203,19 @@ class Worker:
         v, until = self._put_off.get(key, (0, 0.0))
         return v == record.v and asyncio.get_running_loop().time() < until
 
-    async def _work(self, governor: Governor, run: Run, key: Key, v: int) -> bool:
+    async def _work(self, governor: Governor, run: Run, key: Key, v: int, once: bool) -> bool:
         """One run: what time and people need at once, then its loop when there is room for it."""
         wait = PUT_OFF
         if self._is_away(governor):  # another run met it a moment ago
             return False
         try:
-            tended = await tend(governor, run)
-            did = tended.seq != run.seq or await expire(governor, tended)
-            now = await governor.loop.bridge(governor.runs.now())
+            tended, now = await look(governor, run)
+            lanes, again = self._delivery.begin(governor, tended, now)
+            wait = min(wait, again)
+            did = (once and any(await asyncio.gather(*lanes))) or tended.seq != run.seq
+            if once and lanes:
+                tended, now = await look(governor, await governor.get(run.id))
+            did = did or await expire(governor, tended)
             if mine(governor, tended, now):
                 async with self._hands.free:
                     did = await drive(governor, tended) or did

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from governor_agents.claims import pass_time
-from governor_agents.core import driving, telling
-from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState, evolve
+from governor_agents.core import driving
+from governor_agents.core.records import CallState, Run, RunState
 from governor_agents.core.settling import HALT
 from governor_agents.crash import crash_point
-from governor_agents.errors import ConfigError, DeliveryFailed, Fenced, GovernorError
+from governor_agents.errors import ConfigError, Fenced
 from governor_agents.governor import Governor
+from governor_agents.worker.delivery import Delivery
 
 log = logging.getLogger("governor_agents.worker")
-
-RETRY_NOTICE = 5.0
-"""Seconds until a notice that could not be delivered is tried again, doubled each time."""
-
-MAX_NOTICE_DELAY = 600.0
-
-TAKEN = 60.0
-"""Seconds for which a worker has a notice to itself while it delivers it."""
 
 
 async def tend(governor: Governor, run: Run) -> Run:
     """Let time pass for a run and tell people what is to be told; the run as it then stands."""
+    run, now = await look(governor, run)
+    delivery = Delivery()
+    lanes, _ = delivery.begin(governor, run, now)
+    await asyncio.gather(*lanes)
+    await delivery.finish(0.0)
+    return await governor.get(run.id) if lanes else run
+
+
+async def look(governor: Governor, run: Run) -> tuple[Run, float]:
+    """Let time pass for a run; the run as it then stands, and the store's time."""
     crash_point("tend:before")
     now = await governor.loop.bridge(governor.runs.now())
     if time_has_come(run, now):
@@ -33,9 +37,7 @@ async def tend(governor: Governor, run: Run) -> Run:
     if run.state is RunState.BLOCKED and run.blocked == HALT and run.not_before <= now:
         run = await governor.loop.bridge(governor.stopped.free(run.id))
         tell_state(run)
-    while run.state is not RunState.ACTIVE and telling.to_deliver(run, now):  # one after the other, per card
-        run = await deliver(governor, run)
-    return run
+    return run, now
 
 
 async def expire(governor: Governor, run: Run) -> bool:
@@ -91,53 +93,3 @@ def tell_state(run: Run) -> None:
         log.warning("run %s is %s: %s", run.id, run.state, why)
     else:
         log.info("run %s is %s", run.id, run.state)  # what was raised may quote the arguments; the record has it
-
-
-async def deliver(governor: Governor, run: Run) -> Run:
-    """Hand due notices to their channels; what could not be delivered is tried again later."""
-    taken: tuple[Notice, ...] = ()
-
-    def take(run: Run, now: float) -> Change:
-        nonlocal taken
-        taken = tuple(evolve(notice, taken=now + TAKEN) for notice in telling.to_deliver(run, now))
-        return telling.take_notices(run, now, until=now + TAKEN)
-
-    run = (await governor.loop.bridge(governor.runs.change(run.id, take, point="notice.taken"))).run
-    failed: dict[str, telling.Failure] = {}
-    calls = {call.n: call for call in await governor.loop.bridge(governor.runs.all_calls(run))} if taken else {}
-    for notice in taken:
-        try:
-            if notice.n in calls:
-                crash_point("notice:before")
-                await _tell(governor, Approval(run, calls[notice.n]), notice)
-                crash_point("notice:after")
-        except DeliveryFailed as error:
-            failed[notice.id] = telling.Failure(_words(str(error)), error.retry_after)
-        except GovernorError as error:
-            failed[notice.id] = telling.Failure(_words(str(error)))
-        except Exception as error:  # a channel's trouble is its own: it must not stop the others
-            failed[notice.id] = telling.Failure(_words(f"{type(error).__name__}: {error}"))
-    for id, why in failed.items():
-        log.warning("run %s: notice %s was not delivered: %s", run.id, id, why.reason)
-    change = await governor.loop.bridge(
-        governor.runs.change(
-            run.id,
-            lambda run, now: telling.delivered(
-                run, now, taken=taken, failed=failed, first=RETRY_NOTICE, most=MAX_NOTICE_DELAY
-            ),
-        )
-    )
-    return change.run
-
-
-def _words(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-async def _tell(governor: Governor, approval: Approval, notice: Notice) -> None:
-    name, _, to = notice.channel.partition(":")
-    handler = governor.handler(name)
-    if notice.what in ("decided", "changed"):
-        await handler.update(approval, notice.card, to)
-    elif approval.call.state is CallState.PENDING:  # else decided meanwhile: nobody needs to be asked
-        await handler.notify(approval, to)

@@ -212,6 +212,7 @@ def arguments(function: Callable[..., Change], run: Run) -> Iterator[dict[str, A
         "digest": (first.digest if first else "",),
         "attempt": (max(1, len(first.attempts)) if first else 1,),
         "taken": ((), run.outbox),
+        "lane": (None, (run.count, "terminal")),
         "failed": ({}, {notice.id: telling.Failure("why") for notice in run.outbox}),
     }
     if get_type_hints(function).get("by") is Voter:
