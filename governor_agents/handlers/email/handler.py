@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from governor_agents.core.identity import EMAIL
 from governor_agents.core.ports import Card, Desk
 from governor_agents.core.records import Approval, CallState
-from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnreadable
+from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnreadable, NotFound
 from governor_agents.handlers.email import bounces, letter, mime, post
 from governor_agents.handlers.email.settings import EXAMPLE, VARIABLE, SmtpSettings, is_address
 from governor_agents.handlers.email.threads import Draft, Thread, drafts
@@ -145,8 +146,7 @@ class EmailHandler:
 
     async def _tell(self, desk: Desk, approval: Approval, card: Card, people: tuple[str, ...]) -> None:
         """Send every mail that is due, and note what there is to note."""
-        others = [await desk.approval(id) for id in card.approvals if id != approval.id]
-        approvals = {each.id: each for each in (approval, *others)}
+        approvals = {**await _approvals(desk, card, but=approval.id), approval.id: approval}
         deciders = {id: await self._deciders(desk, each) for id, each in approvals.items()}
         reach = partial(self._address, desk)
         made = list(drafts(card, approvals, people, reach, self.settings.domain, deciders))
@@ -220,8 +220,19 @@ class EmailHandler:
         for id in card.approvals:
             log.warning("%s: a mail to %s came back", id, thread.address)
             desk.refused("mail", "bounced", id, by=thread.address, channel=self.name)
-        if worse.bounced <= RESENT:
-            await self._tell(desk, await desk.approval(card.approvals[0]), card, (person,))
+        approvals = await _approvals(desk, card)
+        if worse.bounced <= RESENT and approvals:
+            await self._tell(desk, next(iter(approvals.values())), card, (person,))
+
+
+async def _approvals(desk: Desk, card: Card, but: str = "") -> dict[str, Approval]:
+    """What the card is about, by id, without one; a run that was kept for long enough is gone."""
+    found: dict[str, Approval] = {}
+    for id in card.approvals:
+        with suppress(NotFound):
+            if id != but:
+                found[id] = await desk.approval(id)
+    return found
 
 
 def _placed(card: Card) -> tuple[str, ...]:

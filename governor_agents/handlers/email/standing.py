@@ -100,7 +100,8 @@ def _small(before: Standing, after: Standing, call: Call, person: str) -> Iterat
             yield f"{visible(vote.by)} {_VERBS[vote.kind]} it at {when(vote.at)}; it waits for more votes."
     for over in call.handed[before.handed :]:
         how = "instead of" if over.moved else "as well as"
-        yield f"{visible(over.to)} may decide {how} {visible(over.seat)}, by a word of {visible(over.by)}."
+        if over.by != person:
+            yield f"{visible(over.to)} may decide {how} {visible(over.seat)}, by a word of {visible(over.by)}."
     for said in call.comments[before.comments :]:
         if said.by != person:
             yield f"{visible(said.by)} wrote: {visible(said.text)}"
