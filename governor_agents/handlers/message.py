@@ -115,8 +115,11 @@ class Message:
     delegates: tuple[str, ...]
 
     @classmethod
-    def of(cls, approval: Approval, *, alike: Sequence[str] = (), held: str = "") -> Message:
-        """The message of an approval as it stands, and of the identical calls that share its card."""
+    def of(cls, approval: Approval, *, alike: Sequence[str] = (), held: str = "", paths: bool = True) -> Message:
+        """The message of an approval as it stands, and of the identical calls that share its card.
+
+        Without ``paths`` it has no ``arguments``: for a channel that has no room for them anyway.
+        """
         run, call = approval.run, approval.call
         agent = run.agent or "a function"
         args = call.args.decode("utf-8", "backslashreplace")
@@ -131,7 +134,7 @@ class Message:
             conversation=visible(run.conversation),
             why=visible(call.why),
             policy=visible(call.policy or call.code),
-            arguments=flatten(args),
+            arguments=flatten(args) if paths else (),
             args=visible(args),
             files=tuple(bound_files(call)),
             asked_args=visible(asked_args),

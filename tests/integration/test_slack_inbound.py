@@ -354,3 +354,18 @@ async def test_identical_calls_of_high_risk_are_decided_one_by_one(tmp_path: Pat
         await here.click(first, "approve", by=ALICE)
         assert (await here.call(first)).state is CallState.APPROVED
         assert (await here.call(second)).state is CallState.PENDING
+
+
+@pytest.mark.parametrize("action", ["approve", "respond", "edit"])
+async def test_a_control_that_no_card_of_that_size_has_decides_nothing(here: Office, action: str) -> None:
+    """What does not fit on a card whole is not approved, edited or answered from one, whoever made the button."""
+    posted = await here.ask(amount=5, to="x" * 20_000)
+    answer = await here.click(posted, action, by=ALICE)
+    if action == "respond":
+        answer = await here.send(here.slack.submit(here.space, here.view(), {"answer": "done"}, by=ALICE))
+    if action != "edit":  # which says so before it asks for anything
+        assert (answer.status, answer.refused) == (403, "not_shown")
+    assert (await here.call(posted)).state is CallState.PENDING
+    await here.click(posted, "reject", by=ALICE)
+    await here.submit({"reason": "too much"}, by=ALICE)
+    assert (await here.call(posted)).state is CallState.REJECTED

@@ -10,6 +10,7 @@ from governor_agents.errors import NotFound, StaleDecision
 from governor_agents.handlers.answers import refusal
 from governor_agents.handlers.message import Message
 from governor_agents.handlers.slack.actors import Actor
+from governor_agents.handlers.slack.blocks import Controls, draw
 from governor_agents.handlers.slack.controls import Spot, read_value, tag, waiting
 from governor_agents.handlers.slack.payloads import Refused, malformed
 
@@ -34,6 +35,11 @@ class Behind:
     def headline(self) -> str:
         """What people read above it, visible."""
         return Message.of(self.first).headline
+
+    @property
+    def whole(self) -> bool:
+        """True when a card has room for the arguments: without that none has a control that lets them run."""
+        return draw(self.first, Controls("")).whole
 
     def asked(self) -> tuple[Approval, ...]:
         """The approvals that a decision is about: all that wait, or those that were decided when none does.
@@ -83,6 +89,8 @@ async def decide(desk: Desk, behind: Behind, decision: Decision, actor: Actor) -
     """
     if decision.kind == "edit" and not behind.fresh and (known := await _edited_so(desk, behind, decision, actor)):
         return known
+    if decision.kind != "reject" and waiting(behind.approvals) and not behind.whole:
+        raise Refused(403, "not_shown", "This card does not show the arguments whole; open the full request to decide.")
     last = behind.first
     for approval in _before_others(behind.asked(), decision):
         digest = approval.call.digest

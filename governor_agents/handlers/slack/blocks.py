@@ -102,9 +102,10 @@ def draw(
     ``small``: without the arguments, whatever their size.
     """
     alike = [other.id for other in others if other.call.state is CallState.PENDING] if _waits(approval) else []
-    message = Message.of(approval, alike=alike, held=held)
+    fits = len(approval.call.args) <= ROOM and not small
+    message = Message.of(approval, alike=alike, held=held, paths=fits)
     extra = list(_others(message, others))
-    if len(message.args) <= ROOM and not small:
+    if fits:
         for rows in _whole(message, controls, extra):
             if room(rows) <= ROOM and parse(rows) == approval.call.args:
                 return Drawing(tuple(rows), _beside(message), True)

@@ -80,11 +80,11 @@ class Showing:
         self._desk = desk
         self._workspaces = workspaces
         self.view = view
+        self._drawn: dict[tuple[Controls, bool], Drawing] = {}
 
     def drawing(self, target: Target, *, small: bool = False) -> Drawing:
         """What the card looks like for this target."""
         first = self.view.first
-        others = tuple(other for other in self.view.approvals if other.id != first.id)
         link = request_page(self._desk.public_url, first.id) if self._desk.public_url else ""
         controls = Controls(
             value(self.view.card.id, self.view.approvals),
@@ -93,7 +93,11 @@ class Showing:
             target.asked,
             target.users if target.channel else (),
         )
-        return draw(first, controls, others=others, small=small)
+        key = (controls, small)
+        if key not in self._drawn:  # one for everybody in direct messages
+            others = tuple(other for other in self.view.approvals if other.id != first.id)
+            self._drawn[key] = draw(first, controls, others=others, small=small)
+        return self._drawn[key]
 
     async def place(self, target: Target, alert: str = "") -> bool:
         """Make sure that the card stands there; True when it did not before, and now tells of ``alert`` as well.
@@ -125,7 +129,7 @@ class Showing:
                 return
             if await self._shown(place, drawing.shown):
                 return
-            self.view = await look(self._desk, self.view.card)
+            self.view, self._drawn = await look(self._desk, self.view.card), {}
         raise DeliveryFailed("a card was drawn by several workers at once, again and again; it is tried again")
 
     async def channel(self, target: Target) -> str:
