@@ -49,7 +49,7 @@ class SmtpSettings:
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     ca: str = ""
-    timeout: float = 30.0
+    timeout: float = 15.0
 
     @classmethod
     def of(cls, url: str) -> SmtpSettings:
@@ -72,7 +72,7 @@ class SmtpSettings:
             user,
             unquote(split.password or ""),
             options.get("ca", ""),
-            _seconds(options.get("timeout", "30")),
+            _seconds(options.get("timeout", "15")),
         )
 
     @property
