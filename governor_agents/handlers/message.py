@@ -36,6 +36,9 @@ __all__ = [
     "when",
 ]
 
+HELD = "whoever is asked was asked often enough of late, and hears of this when there is room"
+"""What is said of a request that a channel keeps back. Whoever may decide it can all the same."""
+
 HEADLINE_VALUE = 60
 """A value with more visible characters than this is not put into a headline: it is named there, and stands below."""
 
@@ -115,7 +118,7 @@ class Message:
     delegates: tuple[str, ...]
 
     @classmethod
-    def of(cls, approval: Approval, *, alike: Sequence[str] = (), held: str = "", paths: bool = True) -> Message:
+    def of(cls, approval: Approval, *, alike: Sequence[str] = (), paths: bool = True) -> Message:
         """The message of an approval as it stands, and of the identical calls that share its card.
 
         Without ``paths`` it has no ``arguments``: for a channel that has no room for them anyway.
@@ -157,7 +160,7 @@ class Message:
             taken_up="" if call.taken_up is None else visible(call.taken_up.by) + f", since {when(call.taken_up.at)}",
             comments=tuple(map(_commented, call.comments)),
             alike=tuple(map(visible, alike)),
-            held=visible(held),
+            held=HELD if any(notice.held and notice.n == call.n for notice in run.outbox) else "",
             delegates=tuple(map(visible, call.delegates)),
         )
 

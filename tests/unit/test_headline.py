@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governor_agents.core.headline import MAX_HEADLINE, read_headline
-from governor_agents.core.records import Approval, Comment, HandOver, TakenUp, Vote
+from governor_agents.core.records import Approval, Comment, HandOver, Notice, TakenUp, Vote
 from governor_agents.errors import ConfigError
-from governor_agents.handlers.message import HEADLINE_VALUE, Message, to_text
+from governor_agents.handlers.message import HEADLINE_VALUE, HELD, Message, to_text
 from tests.unit.test_message import NOW, approval_of, hides, texts
 
 
@@ -94,7 +94,8 @@ def test_message_tells_who_looks_who_was_handed_the_seat_and_what_was_written() 
         comments=(Comment("bob", NOW, "looks\u202e fine"),),
         votes=(Vote("bob", "approve", NOW, approval.call.digest, seat="alice"),),
     )
-    message = Message.of(Approval(approval.run, call), alike=["run_b.1"], held="12 requests in 10 minutes")
+    notice = Notice("1:asked:slack", call.n, "asked", "slack", NOW, held=True)
+    message = Message.of(Approval(replace(approval.run, outbox=(notice,)), call), alike=["run_b.1"])
     told = list(message.facts())
     assert ("risk", "high") in told and message.count == 2
     assert ("identical", "2 identical calls wait; a decision here counts for each: also run_b.1") in told
@@ -105,5 +106,6 @@ def test_message_tells_who_looks_who_was_handed_the_seat_and_what_was_written() 
     ]
     assert ("comment", "bob at 2026-11-18 11:06:40 UTC: looks\\u{202E} fine") in told
     assert ("vote", "approved by bob in the place of alice at 2026-11-18 11:06:40 UTC") in told
-    assert ("held", "12 requests in 10 minutes") in told
+    assert ("held", HELD) in told
+    assert "held" not in dict(Message.of(Approval(approval.run, call)).facts())
     assert "looks\\u{202E} fine" in to_text(message)

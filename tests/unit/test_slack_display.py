@@ -166,7 +166,7 @@ def test_edited_decided_and_crowded_cards_too(seed: int) -> None:
         if drawing.whole and each is edit:
             assert crowded.call.args in arguments_on(drawing.blocks)  # what the agent had asked for
     others = [replace(each, run=replace(each.run, id=f"run_{at}")) for at, each in enumerate([crowded, edit] * 3)]
-    assert faults(draw(crowded, CONTROLS, others=others, held=said[9]), crowded) == []
+    assert faults(draw(crowded, CONTROLS, others=others), crowded) == []
 
 
 # -- negative controls --------------------------------------------------------------------------------------------------

@@ -94,16 +94,14 @@ class Controls:
         return self.link if len(self.link) <= URL else ""
 
 
-def draw(
-    approval: Approval, controls: Controls, *, others: Sequence[Approval] = (), held: str = "", small: bool = False
-) -> Drawing:
+def draw(approval: Approval, controls: Controls, *, others: Sequence[Approval] = (), small: bool = False) -> Drawing:
     """The card of an approval and of the ``others``, identical calls that share it.
 
     ``small``: without the arguments, whatever their size.
     """
     alike = [other.id for other in others if other.call.state is CallState.PENDING] if _waits(approval) else []
     fits = len(approval.call.args) <= ROOM and not small
-    message = Message.of(approval, alike=alike, held=held, paths=fits)
+    message = Message.of(approval, alike=alike, paths=fits)
     extra = list(_others(message, others))
     if fits:
         for rows in _whole(message, controls, extra):
