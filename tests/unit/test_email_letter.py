@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from markupsafe import Markup
 
 from governor_agents.core.calls import freeze
-from governor_agents.core.records import Approval, Decision
+from governor_agents.core.records import Approval, Comment, Decision
 from governor_agents.handlers.email import letter, mime
 from governor_agents.handlers.email.inert import as_html, inert
 from governor_agents.handlers.email.ways import Link, ways
@@ -161,6 +161,18 @@ def test_other_peoples_words_make_a_mail_neither_cut_off_nor_linked() -> None:
     long = (f"eve@example.com wrote: {'y' * 95_000}",)
     made = composed(approval, long)
     assert TOKEN not in made.text + made.html and "yyyy" not in made.text and made.size < letter.MOST
+
+
+def test_the_mail_about_a_request_that_is_too_large_is_small_itself() -> None:
+    """Thousands of comments, names of any length, news without end: what is shown instead is bounded, and has no link."""
+    call = approval_of({"text": "x" * 100_000}).call
+    comments = tuple(Comment("eve@example.com", float(at), "&" * 250) for at in range(3000))
+    large_one = Approval(approval_of({}).run, replace(call, comments=comments, tool="&" * 300))
+    made = composed(large_one, tuple(f"{'&' * 290} {at}" for at in range(500)))
+    assert made.size < letter.MOST and TOKEN not in made.text + made.html
+    assert "more news than a mail has room for" in made.text and "100011 bytes of canonical JSON" in made.text
+    few = composed(approval_of({}), ("one",))
+    assert "more news" not in few.text
 
 
 def test_an_edited_request_shows_both_versions() -> None:

@@ -36,6 +36,9 @@ LINK_LIVES = 86_400.0
 RESENT = 2
 """How often a request is mailed again to an address whose mails came back."""
 
+LONGEST_SUBJECT = 200
+"""Characters of a subject beyond which it names the request alone."""
+
 Approvals = Mapping[str, Approval]
 
 
@@ -196,8 +199,7 @@ class EmailHandler:
         by = ways(
             message, first.id, desk.tenant, desk.public_url, asked=bool(asked), whole=shown is not None, link=link
         )
-        agent = approval.run.agent or "a function"
-        subject = visible(f"Approval {card.approvals[0]}: {agent} asks to run {approval.tool}")
+        subject = _subject(card, approval)
         if shown is None:
             return token, letter.compose_brief(subject, message, draft.news, by)
         return token, letter.compose(subject, shown, draft.news, by)
@@ -233,6 +235,13 @@ async def _approvals(desk: Desk, card: Card, but: str = "") -> dict[str, Approva
             if id != but:
                 found[id] = await desk.approval(id)
     return found
+
+
+def _subject(card: Card, approval: Approval) -> str:
+    """The subject of a thread: the same for each of its mails, whatever becomes of the arguments."""
+    id = visible(f"Approval {card.approvals[0]}")
+    whole = id + visible(f": {approval.run.agent or 'a function'} asks to run {approval.tool}")
+    return whole if len(whole) <= LONGEST_SUBJECT else id
 
 
 def _placed(card: Card) -> tuple[str, ...]:

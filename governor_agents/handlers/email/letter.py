@@ -22,11 +22,13 @@ from governor_agents.handlers.message import Message, parse_visible, to_text
 MOST: Final = 90_000
 """Bytes of the larger part of a letter; see the module."""
 
+_MORE: Final = "There is more news than a mail has room for."
+
 _ROOM: Final = 4_000
 """What a letter may need beside the request: ways to decide, with links."""
 
-_SHORT: Final = 300
-"""Characters of a fact that a letter shows even where the request as a whole has no room."""
+_SHORT, _FEW, _LINES = 300, 24, 8
+"""Characters of a fact, facts and lines of news that a letter shows where the request as a whole has no room."""
 
 NO_REPLY: Final = "Replies to this mail are not read and decide nothing."
 FOOT: Final = f"It does not run before it is approved. {NO_REPLY}"
@@ -99,8 +101,10 @@ def compose_brief(subject: str, message: Message, news: tuple[str, ...], ways: W
     headline = message.headline if len(message.headline) <= _SHORT else "A request that is too large for a mail"
     stored = parse_visible(message.args).encode("utf-8", "surrogatepass")
     size = f"{len(stored)} bytes of canonical JSON, SHA-256 {sha256(stored).hexdigest()}: too large for a mail"
-    facts = (*((label, text) for label, text in message.facts() if len(text) <= _SHORT), ("arguments", size))
-    news = tuple(line if len(line) <= _SHORT else "Something new, too large for a mail." for line in news)
+    shown = [(label, text) for label, text in message.facts() if len(text) <= _SHORT][:_FEW]
+    facts = (*shown, ("arguments", size))
+    left = len(news) > _LINES or any(len(line) > _SHORT for line in news)
+    news = tuple(line for line in news if len(line) <= _SHORT)[:_LINES] + (_MORE,) * left
     lines = "".join(f"{label}: {text}\n" for label, text in facts)
     html = _html(subject, ways, news=news, headline=headline, facts=facts, foot=_foot(message))
     return Letter(inert(subject), _text(f"{headline}\n\n{lines}", ways, _foot(message), news), html)
