@@ -215,6 +215,19 @@ async def test_without_the_place_a_copied_card_would_count(here: Office) -> None
     assert (await here.call(posted)).state is CallState.APPROVED
 
 
+async def test_without_the_tag_a_stale_card_would_count(here: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: it is the tag alone that tells the card of before an edit from the one of after it."""
+    monkeypatch.setattr("governor_agents.handlers.slack.behind.tag", lambda _: _carried(here))
+    answer, posted = await knock(here, ACTORS["stale card"])
+    assert answer.refused == ""
+    assert len((await here.call(posted)).votes) == 2
+
+
+def _carried(here: Office) -> str:
+    message = here.space.messages("C1")[-1]
+    return str(message.blocks[0]["elements"][0]["value"].partition(".")[2])
+
+
 async def test_what_slack_says_of_somebody_is_believed_for_a_minute_alone(
     here: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ class Spot:
     def of(cls, ref: str) -> Spot | None:
         """The spot behind a ``ref``; None for an empty one."""
         found = json.loads(ref) if ref else {}
-        return cls(found["team"], found["channel"], found["ts"]) if found else None
+        return cls(str(found["team"]), str(found["channel"]), str(found["ts"])) if found else None
 
 
 def waiting(approvals: Iterable[Approval]) -> tuple[Approval, ...]:

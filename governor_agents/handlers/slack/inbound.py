@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds after which Slack is answered though nothing is confirmed. Slack itself gives up after three."""
 
+CLOSING = 30.0
+"""Seconds for which a process that ends waits for a store that does not answer."""
+
 Home = Callable[[str, str], Awaitable[None]]
 """Shows the home tab of a user (team id, user id) anew."""
 
@@ -100,9 +103,9 @@ class SlackInbound:
             return self._refused(kind, refused)
 
     async def close(self) -> None:
-        """Wait for writes that are under way. Twice is fine."""
-        while self._open:
-            await asyncio.wait(set(self._open))
+        """Wait for writes that are under way, for `CLOSING` seconds. Twice is fine."""
+        if self._open:
+            await asyncio.wait(set(self._open), timeout=CLOSING)
 
     # -- kinds of request -------------------------------------------------------------------------------------------
 

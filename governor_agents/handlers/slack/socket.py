@@ -20,7 +20,7 @@ from slack_sdk.socket_mode.response import SocketModeResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
-from governor_agents.handlers.slack.inbound import SlackInbound
+from governor_agents.handlers.slack.inbound import CLOSING, SlackInbound
 from governor_agents.handlers.slack.workspaces import API
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class SlackSocket:
         client, self._client = self._client, None
         if client is None:
             return
-        while self._open:
-            await asyncio.wait(set(self._open))
+        if self._open:
+            await asyncio.wait(set(self._open), timeout=CLOSING)
         await client.close()  # type: ignore[no-untyped-call]
 
     async def _listen(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
