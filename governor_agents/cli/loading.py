@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -14,11 +15,25 @@ if TYPE_CHECKING:
     from governor_agents.governor import Governor
 
 
-def load_governors(spec: str) -> list[Governor]:
+def load_governors(spec: str, people: str | None = None) -> list[Governor]:
     """The governor, or the list of them, that ``module:name`` means; the current directory is looked in first.
 
-    Raises `ConfigError` that says what is wrong with it, and what the module itself raises of `GovernorError`.
+    ``people`` is the people file for those that name no directory. Raises `ConfigError` that says what is wrong with
+    it, and what the module itself raises of `GovernorError`.
     """
+    if people is None:
+        return _load(spec)
+    os.environ["GOVERNOR_PEOPLE"] = people  # what the governor of the app takes by default
+    found = _load(spec)
+    for governor in found:
+        path = getattr(governor.identities.directory, "path", None)
+        if path is None or path.resolve() != Path(people).resolve():
+            own = "names its directory of people itself"
+            raise ConfigError(f"{spec} {own}: leave --people out, or let the app name none and take GOVERNOR_PEOPLE")
+    return found
+
+
+def _load(spec: str) -> list[Governor]:
     from governor_agents.governor import Governor
 
     module_name, _, name = spec.partition(":")

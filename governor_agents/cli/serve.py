@@ -59,7 +59,7 @@ def serve(
     from governor_agents.server.running import bound, log_lines
     from governor_agents.server.running import serve as run
 
-    governor = _governor(spec, store)
+    governor = _governor(spec, store, (ctx.find_object(Globals) or Globals()).people)
     listening = bound(host, port)
     at = listening.getsockname()[1]
     try:
@@ -77,8 +77,8 @@ def serve(
         governor.close_sync()
 
 
-def _governor(spec: str, store: str | None) -> Governor:
-    found = load_governors(spec)
+def _governor(spec: str, store: str | None, people: str | None) -> Governor:
+    found = load_governors(spec, people)
     if len(found) > 1:
         raise ConfigError(f"{spec} is a list; the pages are those of one tenant, so name one governor")
     governor = found[0]

@@ -43,7 +43,7 @@ def worker(
     store = store or (ctx.find_object(Globals) or Globals()).store
     if store is not None:
         os.environ["GOVERNOR_STORE"] = store  # what the governor of the app takes by default
-    governors = load_governors(spec)
+    governors = load_governors(spec, (ctx.find_object(Globals) or Globals()).people)
     for governor in governors:
         _check(spec, governor, store)
     _log()

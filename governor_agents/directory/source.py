@@ -82,8 +82,8 @@ class PeopleFile:
             if state == self._state and self._settled:
                 return
             data, state = _read(self.path)
-        except OSError as error:
-            self._forget(f"{self.path}: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+            self._forget(f"{self.path}: {getattr(error, 'strerror', None) or error}")
             return
         settled = abs(time.time() - max(state[1], state[2]) / 1e9) > SETTLED
         if data != self._data or self._state is None:

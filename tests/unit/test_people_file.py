@@ -286,6 +286,8 @@ def test_a_file_that_is_broken_at_the_start_is_refused(tmp_path: Path) -> None:
     """A process does not start with a directory that it could not believe."""
     with pytest.raises(PeopleFileError, match=r"nothing\.yaml: No such file"):
         PeopleFile(tmp_path / "nothing.yaml")
+    with pytest.raises(PeopleFileError, match="null byte"):
+        PeopleFile("a\0b")
 
 
 def test_many_threads_may_ask_while_the_file_changes(path: Path) -> None:

@@ -205,3 +205,18 @@ def test_a_people_file_that_is_gone_is_told_before_anything_is_listed(office: An
     """A command that would decide by it does not start without it."""
     told = office("--people", "gone.yaml", "inbox", "list")
     assert (told.code, told.out) == (2, "") and "gone.yaml: No such file" in told.err and told.err.count("\n") == 1
+
+
+def test_a_worker_takes_the_people_file_for_an_app_that_names_none(office: Any) -> None:
+    """Approvers are those of that file; an app that names another directory is not overruled in silence."""
+    (office.folder / "app.py").write_text((office.folder / "app.py").read_text().replace(', people="people.yaml"', ""))
+    (office.folder / "governor.yaml").write_text("version: 1\napprovals: {approvers: [group:finance]}\n")
+    told = office.process("worker", "app:governor", "--once")
+    assert told.code == 2 and "unknown group 'group:finance'" in told.err
+    assert office.process("--people", "people.yaml", "worker", "app:governor", "--once").code == 0
+    (office.folder / "other.yaml").write_text(MINE)
+    (office.folder / "app.py").write_text(
+        (office.folder / "app.py").read_text().replace('"governor.yaml"', '"governor.yaml", people="people.yaml"')
+    )
+    told = office.process("--people", "other.yaml", "worker", "app:governor", "--once")
+    assert told.code == 2 and "names its directory of people itself" in told.err and told.err.count("\n") == 1
