@@ -14,7 +14,6 @@ from governor_agents.errors import ConfigError
 from governor_agents.policies.values import approver, one_line
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SLACK = re.compile(r"[TE][A-Z0-9]{1,30}/[UW][A-Z0-9]{1,30}")
 _EMAIL = re.compile(r"[^@:/<>,;\"\\]+@[^@:/<>,;\"\\]+\.[^@:/<>,;\"\\.]+")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -33,8 +32,6 @@ def address(kind: str, value: object) -> str:
     """An address in its one form, as policies and channels write it: ``slack:T01/U02``, ``ops@example.com``."""
     if not isinstance(value, str):
         raise ConfigError(f"an address is text; put {value!r} in quotes")
-    if kind == "slack" and not _SLACK.fullmatch(value):
-        raise ConfigError(f"{one_line(value, 40)!r} is no Slack user; write TEAM/USER, such as T0123ABC/U0456DEF")
     if kind == EMAIL and not _EMAIL.fullmatch(value):
         raise ConfigError(f"{one_line(value, 60)!r} is no e-mail address; write it like ops@example.com")
     return approver(value if kind == EMAIL else f"{kind}:{value}" if value else value)

@@ -27,7 +27,9 @@ MAX_COMPARED = 500
 
 GROUP = "group:"
 ROLE = "role:"
+SLACK = "slack:"
 
+_SLACK_USER = re.compile(r"slack:[TE][A-Z0-9]{1,30}/[UW][A-Z0-9]{1,30}")
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _UNITS = (86_400, 3_600, 60, 1)
 _SIZE = re.compile(r"([0-9]{1,12}) ?(B|KB|MB|GB|KiB|MiB|GiB)")
@@ -139,6 +141,9 @@ def approver(value: object) -> str:
         raise ConfigError(f"{one_line(value, 40)!r} is no id; write ops@example.com, local:alice or group:NAME")
     if any(c in value for c in "*?"):
         raise ConfigError(f"{value!r} is no id; approvers are named one by one or as a group, never by a pattern")
+    if value.startswith(SLACK) and not _SLACK_USER.fullmatch(value):
+        mend = "write its team too, such as slack:T0123ABC/U0456DEF"
+        raise ConfigError(f"{one_line(value, 40)!r} is no Slack user; {mend}")
     return value if value.startswith((GROUP, ROLE)) else person_id(value)
 
 

@@ -49,6 +49,7 @@ rules:
   - {name: empty, tool: empty, then: require_approval, approvers: [group:nobody]}
   - {name: dan, tool: dan, then: require_approval, approvers: [dan]}
   - {name: bob, tool: bob, then: require_approval, approvers: [bob, alice]}
+  - {name: hand, tool: hand, then: require_approval, approvers: [alice], delegates: [bob, dan, nightly]}
   - {name: raw, tool: raw, then: require_approval, approvers: [guest@example.com]}
 """
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -303,6 +304,70 @@ async def test_an_address_that_no_directory_knows_means_itself(tmp_path: Path) -
         id = await made.ask("raw")
         assert not await made.counts(id, "alice")
         assert await made.counts(id, "Guest@Example.com") and await made.state(id) is CallState.APPROVED
+
+
+@pytest.mark.parametrize("by", ["carol", "slack:T01/U04", "alice", "local:alice"])
+async def test_a_coordinator_or_the_approver_may_reassign(tmp_path: Path, by: str) -> None:
+    """To one of the policy's delegates, under any names; then that person decides, and the approver no more."""
+    async with office(tmp_path) as made:
+        made.people(PEOPLE.replace("coordinators: []", "coordinators: [carol]"))
+        id = await made.ask("hand")
+        await made.governor.reassign(id, seat="alice@example.com", to="slack:T01/U03", by=by)
+        assert not await made.counts(id, "alice") and not await made.counts(id, "carol")
+        assert await made.counts(id, "oidc:b0b") and await made.state(id) is CallState.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("by", "to"),
+    [
+        ("carol", "bob"),  # no coordinator in this file
+        ("bob", "dan"),
+        ("eve@example.com", "bob"),
+        ("nightly", "bob"),
+        ("zoe", "bob"),
+        ("alice", "carol"),  # not among the delegates
+        ("alice", "nightly"),
+        ("alice", "slack:T01/U09"),
+    ],
+)
+async def test_nobody_else_may_hand_a_seat_on(tmp_path: Path, by: str, to: str) -> None:
+    """Neither delegate nor reassign: not by others, and not to others than the policy and the directory allow."""
+    async with office(tmp_path) as made:
+        id = await made.ask("hand")
+        with pytest.raises(DecisionRefused):
+            await made.governor.reassign(id, seat="alice", to=to, by=by)
+        with pytest.raises(DecisionRefused):
+            await made.governor.delegate(id, to=to, by=by)
+        assert (await made.governor.approval(id)).call.handed == ()
+        made.people(PEOPLE.replace("coordinators: []", "coordinators: [carol]"))
+        if to == "bob" and by == "carol":
+            await made.governor.reassign(id, seat="alice", to=to, by=by)
+
+
+async def test_a_seat_is_not_handed_to_whoever_asked(tmp_path: Path) -> None:
+    """Bob asked by mail; alice cannot hand her seat to bob under another name."""
+    async with office(tmp_path) as made:
+        id = await made.ask("hand", "bob@example.com")
+        for to in ("bob", "slack:T01/U03", "oidc:b0b"):
+            with pytest.raises(DecisionRefused):
+                await made.governor.delegate(id, to=to, by="alice")
+        await made.governor.delegate(id, to="dan", by="alice")
+        assert await made.counts(id, "slack:T01/U05")
+
+
+async def test_nothing_is_handed_on_while_the_directory_is_broken(tmp_path: Path) -> None:
+    """Nor claimed, nor commented: nobody can say who speaks."""
+    async with office(tmp_path) as made:
+        id = await made.ask("hand")
+        made.people("people: broken")
+        for word in (
+            made.governor.delegate(id, to="bob", by="alice"),
+            made.governor.reassign(id, seat="alice", to="bob", by="alice"),
+            made.governor.take_up(id, by="alice"),
+            made.governor.comment(id, "hm", by="alice"),
+        ):
+            with pytest.raises(DirectoryUnreadable):
+                await word
 
 
 # -- a directory that cannot be read ----------------------------------------------------------------------------------

@@ -156,6 +156,7 @@ HEAD = "version: 1\napprovals: {approvers: [local:a]}\n"
         ("stages: [{approvers: [local:a], when: 'call.args.amount >'}]", "when: not a valid CEL expression"),
         ("stages: [{approvers: [local:a], when: 'amount > 1'}]", "when: "),
         ("stages: [{approvers: [local:a], if: 'true'}]", "unknown key 'if'"),
+        ("approvers: ['slack:U02']", "'slack:U02' is no Slack user; write its team too"),
         ("approvers: ['role:cfo']", "'role:cfo' needs a directory of people"),
     ],
 )  # fmt: skip
