@@ -186,6 +186,24 @@ async def test_no_word_adds_a_header_or_a_recipient(word: str) -> None:
             assert max(map(len, mail.raw.split(b"\r\n"))) <= 998
 
 
+async def test_what_a_server_says_is_shown_on_one_line_and_without_our_login(caplog: pytest.LogCaptureFixture) -> None:
+    """A reply of several lines, with controls and with our password in it, in the log and in what is raised."""
+    password = "p4ss-w0rd-of-the-server"
+    with SmtpServer(users={"governor": password}) as server:
+        server.replies[CFO] = f"550-5.7.1 \x1b[2J rejected\r\n550 5.7.1 governor:{password} and {'x' * 900}"
+        async with mailing(server) as post:
+            with pytest.raises(DeliveryFailed) as failed:
+                await post.notify(await post.asked())
+            said = [
+                str(failed.value),
+                *(record.getMessage() for record in caplog.records if "refused" in record.getMessage()),
+            ]
+            assert len(said) == 2
+            for line in said:
+                assert "550" in line and "rejected" in line and len(line) < 400
+                assert password not in line and not {"\n", "\r", "\x1b"} & set(line)
+
+
 def test_a_mail_with_a_header_that_is_not_ours_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: the library does decode such a word and writes a header; then the mail is refused, not sent."""
     monkeypatch.setattr(mime, "_plain", lambda text: text)
@@ -240,6 +258,7 @@ async def test_a_links_secret_stands_in_the_mail_alone(caplog: pytest.LogCapture
             assert len(secrets) == 20 and all(len(secret) == 43 for secret in secrets)
             stored = await _everywhere(post)
             told = f"{caplog.text} {post.handler!r} {post.handler.settings!r} {server.mails!r}"
+            assert BOSS in told, "control: what was logged is looked at"
             for secret in (*secrets, password):
                 assert secret.encode() not in stored and secret not in told
             for secret in secrets:
