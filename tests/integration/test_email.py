@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from hashlib import sha256
@@ -220,6 +221,37 @@ async def test_one_refused_address_stops_no_other_and_is_flagged() -> None:
             del server.replies[BOSS]
             await post.notify(approval)
             assert [len(server.to(person)) for person in (BOSS, CFO, AUDIT)] == [1, 1, 1]
+
+
+async def test_one_address_that_is_put_off_is_tried_again_alone() -> None:
+    """451 for one of three: the notice fails, and when it is tried again the other two get nothing more."""
+    with SmtpServer() as server:
+        server.replies[BOSS] = "451 4.7.1 greylisted, come back"
+        async with mailing(server) as post:
+            approval = await post.asked(people=(CFO, BOSS, AUDIT))
+            for _ in range(2):
+                with pytest.raises(DeliveryFailed, match=r"boss@example\.com: 451 4\.7\.1 greylisted"):
+                    await post.notify(approval)
+                assert [len(server.to(person)) for person in (CFO, BOSS, AUDIT)] == [1, 0, 1]
+            assert not await post.refused(), "what may pass is not flagged"
+            del server.replies[BOSS]
+            await post.notify(approval)
+            assert [len(server.to(person)) for person in (CFO, BOSS, AUDIT)] == [1, 1, 1]
+
+
+async def test_two_workers_at_once_send_the_same_mail_if_they_send_two() -> None:
+    """Without the turns that workers take: at most one mail each, all the same, and one place."""
+    with SmtpServer() as server:
+        async with mailing(server) as post:
+            approval = await post.asked(people=(CFO, BOSS))
+            await asyncio.gather(*(post.notify(approval) for _ in range(4)))
+            for person in (CFO, BOSS):
+                sent = server.to(person)
+                assert 1 <= len(sent) <= 4 and len({mail.message["Message-ID"] for mail in sent}) == 1
+            assert sorted(place.to for place in (await post.card(approval)).places) == [BOSS, CFO]
+            before = len(server.mails)
+            await post.notify(approval)
+            assert len(server.mails) == before
 
 
 async def test_nobody_reached_is_trouble() -> None:
