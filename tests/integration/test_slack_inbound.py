@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import hmac
 import json
+import os
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from governor_agents import Decision
 from governor_agents.core.calls import thaw
 from governor_agents.core.records import CallState
-from governor_agents.handlers.slack.payloads import MAX_BODY
+from governor_agents.handlers.slack.payloads import MAX_BODY, Answer
 from governor_agents.testing.slack_interactions import Interaction
-from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, POLICY, Office, office
+from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, POLICY, Office, Posted, office
 
 pytestmark = pytest.mark.anyio
 
@@ -369,3 +373,87 @@ async def test_a_control_that_no_card_of_that_size_has_decides_nothing(here: Off
     await here.click(posted, "reject", by=ALICE)
     await here.submit({"reason": "too much"}, by=ALICE)
     assert (await here.call(posted)).state is CallState.REJECTED
+
+
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "T01",
+    "\ud83d",
+    "\u202e",
+    [],
+    [[]],
+    {},
+    {"id": {}},
+    {"id": "T01"},
+    "9" * 5000,
+    ["a", 1],
+]
+
+
+def _mutated(payload: Any, rng: random.Random) -> Any:
+    """The payload with one to three of its values replaced by something odd, moved, or taken away."""
+    made = json.loads(json.dumps(payload))
+    for _ in range(rng.randrange(1, 4)):
+        at: Any = made
+        while True:
+            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+            key = rng.choice(keys)
+            if isinstance(at[key], dict | list) and at[key] and rng.random() < 0.8:
+                at = at[key]
+                continue
+            if rng.random() < 0.2 and isinstance(at, dict) and len(made) > 1:
+                del at[key]
+            else:
+                at[key] = copy.deepcopy(rng.choice(ODD))
+            break
+    return made
+
+
+async def _odd_requests(here: Office, posted: Posted, count: int) -> list[Answer | Exception]:
+    """What became of so many clicks, submissions and events with odd values anywhere."""
+    rng = random.Random(6)
+    await here.click(posted, "edit", by=ALICE)
+    edit = here.slack.submit(here.space, here.view(), {}, by=ALICE)
+    await here.click(posted, "reject", by=ALICE)
+    reject = here.slack.submit(here.space, here.view(), {"reason": "no"}, by=ALICE)
+    click = here.slack.click(here.space, posted.message, "claim", by=ALICE)
+    found: list[Answer | Exception] = []
+    for at in range(count):
+        like = (edit, reject, click, here.slack.open_home(here.space, by=ALICE))[at % 4]
+        try:
+            found.append(await here.send(replace(like, payload=_mutated(like.payload, rng))))
+        except Exception as error:
+            found.append(error)
+    return found
+
+
+async def test_no_oddity_in_a_signed_request_is_a_fault(here: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """Hundreds of requests with odd values anywhere: each has a status, none raises, nobody else decides."""
+    posted = await here.ask()
+    for answer in await _odd_requests(here, posted, 2_000 if os.environ.get("GOVERNOR_NIGHTLY") else 400):
+        assert isinstance(answer, Answer), answer
+        assert answer.status in (200, 403, 404, 422), answer
+        assert answer.refused != "fault"
+        json.dumps(answer.body)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert {vote.by for vote in (await here.call(posted)).votes} <= {ADDRESS[ALICE]}
+
+
+async def test_a_reader_that_trusts_the_payload_would_be_seen(here: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: with a reader that takes what it expects to be there, some of these requests are faults."""
+
+    def trusting(payload: Any, *path: str | int) -> Any:
+        for key in path:
+            payload = payload[key]
+        return payload
+
+    posted = await here.ask()
+    monkeypatch.setattr("governor_agents.handlers.slack.clicks.text_at", trusting)
+    found = await _odd_requests(here, posted, 200)
+    assert any(not isinstance(answer, Answer) or answer.refused == "fault" for answer in found)
