@@ -239,6 +239,21 @@ async def test_one_address_that_is_put_off_is_tried_again_alone() -> None:
             assert [len(server.to(person)) for person in (CFO, BOSS, AUDIT)] == [1, 1, 1]
 
 
+async def test_an_address_that_is_gone_does_not_keep_an_outcome_from_being_told() -> None:
+    """Refused for good, for who is alone with the news: flagged, and the notice is done, so that what follows is told."""
+    with SmtpServer() as server:
+        async with mailing(server) as post:
+            approval = await post.asked(people=(CFO, BOSS), quorum=2)
+            await post.notify(approval)
+            server.replies[BOSS] = "550 5.1.1 gone"
+            await post.governor.decide(approval.id, Decision.approve(), by=CFO)
+            await post.update(approval)
+            await post.governor.decide(approval.id, Decision.approve(), by=BOSS)
+            await post.update(approval)
+            assert [len(server.to(person)) for person in (CFO, BOSS)] == [2, 1]
+            assert [line["by"] for line in await post.refused()] == [BOSS, BOSS]
+
+
 async def test_two_workers_at_once_send_the_same_mail_if_they_send_two() -> None:
     """Without the turns that workers take: at most one mail each, all the same, and one place."""
     with SmtpServer() as server:

@@ -160,9 +160,10 @@ class EmailHandler:
             await self._send(desk, approval, approvals, card, due)
 
     async def _send(self, desk: Desk, approval: Approval, approvals: Approvals, card: Card, due: list[Draft]) -> None:
-        """Send these mails; what one address refuses stops no other."""
+        """Send these mails; what one address refuses stops no other. Trouble that may pass raises, or no mail at all."""
         later: list[str] = []
         refused: list[str] = []
+        reached = bool(card.places)
         async with post.session(self.settings) as session:
             for draft in due:
                 token, made = await self._letter(desk, approval, approvals, card, draft)
@@ -172,6 +173,7 @@ class EmailHandler:
                 about = (visible(approval.id), visible(approval.call.digest))
                 reply = await session.send(draft.thread.address, mime.mail(made, envelope, *about))
                 if reply.taken:
+                    reached = True
                     await desk.cards.change(card.id, draft.sent().noted)
                     continue
                 if token:
@@ -180,7 +182,7 @@ class EmailHandler:
                 if reply.final:
                     log.warning("%s: the mail to %s is refused: %s", approval.id, draft.thread.address, reply.words)
                     desk.refused("mail", "address_refused", approval.id, by=draft.thread.address, channel=self.name)
-        if later or len(refused) == len(due):
+        if later or not reached:
             raise DeliveryFailed("; ".join([*later, *refused]))
 
     async def _letter(
