@@ -160,7 +160,10 @@ class EmailHandler:
             await self._send(desk, approval, approvals, card, due)
 
     async def _send(self, desk: Desk, approval: Approval, approvals: Approvals, card: Card, due: list[Draft]) -> None:
-        """Send these mails; what one address refuses stops no other. Trouble that may pass raises, or no mail at all."""
+        """Send these mails; what one address refuses stops no other.
+
+        Raises `DeliveryFailed` for what may pass, and while nobody has a mail.
+        """
         later: list[str] = []
         refused: list[str] = []
         reached = bool(card.places)
