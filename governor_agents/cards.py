@@ -21,6 +21,7 @@ from governor_agents.core.binding import chain_sha256
 from governor_agents.core.calls import freeze, thaw
 from governor_agents.core.ports import Card, Record
 from governor_agents.core.records import Approval, CallState, split_approval_id
+from governor_agents.crash import crash_point
 from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable
 from governor_agents.runs import Runs, sent
 
@@ -136,7 +137,9 @@ class Cards:
             if changed == card:
                 return card
             fresh = Record("card", record.tenant, id, _CARD.dump_json(changed), record.index, record.due, record.v)
+            crash_point("card.changed:before")
             if (await sent(partial(self._runs.store.swap, fresh, op=op))).won:
+                crash_point("card.changed:after")
                 return changed
         raise StoreUnavailable(f"card {id} changed {MAX_TRIES} times while one write was tried; try again")
 

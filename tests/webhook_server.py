@@ -65,13 +65,11 @@ class WebhookServer:
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self.port}/hook?of=tests"
+        return url(self.port)
 
     def handler(self, *secrets: str, **options: Any) -> WebhookHandler:
         """A handler whose receiver ``orders`` this is; it may reach this machine and trusts the test authority."""
-        receiver = webhook(self.url, *(secrets or (SECRET,)), hosts=[f"localhost:{self.port}"])
-        tls = ssl.create_default_context(cafile=str(authority()[0]))
-        return WebhookHandler({"orders": receiver}, **{"loopback": True, "tls": tls, "resolve": here, **options})
+        return handler_of(self.port, *secrets, **options)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -140,6 +138,17 @@ class WebhookServer:
             writer.write(b"1\r\nx\r\n")
             await writer.drain()
             await asyncio.sleep(0)
+
+
+def url(port: int) -> str:
+    return f"https://localhost:{port}/hook?of=tests"
+
+
+def handler_of(port: int, *secrets: str, ca: str = "", **options: Any) -> WebhookHandler:
+    """The same for the server at this port, also of another process."""
+    receiver = webhook(url(port), *(secrets or (SECRET,)), hosts=[f"localhost:{port}"])
+    tls = ssl.create_default_context(cafile=ca or str(authority()[0]))
+    return WebhookHandler({"orders": receiver}, **{"loopback": True, "tls": tls, "resolve": here, **options})
 
 
 async def here(host: str, port: int) -> tuple[str, ...]:
