@@ -16,6 +16,7 @@ import pytest
 from governor_agents import Decision, Governor, PolicySet
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import CallState
+from governor_agents.core.verdicts import Stage
 from governor_agents.directory import PeopleFile
 from governor_agents.errors import CallDenied, DecisionRefused, DirectoryUnreadable
 from governor_agents.identities import Identities
@@ -368,6 +369,30 @@ async def test_nothing_is_handed_on_while_the_directory_is_broken(tmp_path: Path
         ):
             with pytest.raises(DirectoryUnreadable):
                 await word
+
+
+async def test_an_edit_asks_the_stage_that_its_arguments_are_for(tmp_path: Path) -> None:
+    """Alice raises the amount beyond what she may decide alone: the cfo is asked too, and lowering it back lets none out."""
+    async with office(tmp_path) as made:
+        stages = [Stage(("alice",)), Stage(("role:cfo",), when="call.args.amount > 10000")]
+
+        def pay(amount: int) -> str:
+            made.ran.append(f"paid {amount}")
+            return "paid"
+
+        governed = made.governor.govern(name="transfer", requester="eve@example.com", stages=stages)(pay)
+        id = (await governed.ask(5)).approval
+        assert [stage.people for stage in (await made.governor.approval(id)).call.stages] == [("alice",)]
+        await made.governor.decide(id, Decision.edit({"amount": 10_001}), by="slack:T01/U02")
+        call = (await made.governor.approval(id)).call
+        assert [stage.people for stage in call.stages] == [("alice",), ("carol",)] and call.state is CallState.PENDING
+        assert not await made.counts(id, "alice")
+        await made.governor.decide(id, Decision.edit({"amount": 7}), by="carol@example.com")
+        assert await made.state(id) is CallState.PENDING and await made.counts(id, "alice")
+        assert not await made.counts(id, "bob") and await made.state(id) is CallState.PENDING
+        assert await made.counts(id, "carol") and await made.state(id) is CallState.APPROVED
+        await worked(made)
+        assert made.ran == ["paid 7"]
 
 
 # -- a directory that cannot be read ----------------------------------------------------------------------------------

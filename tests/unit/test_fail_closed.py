@@ -19,6 +19,7 @@ from governor_agents.core.ports import Record, StoredEvent
 from governor_agents.core.records import CallState, RunState
 from governor_agents.errors import GovernorError, StoreUnavailable
 from governor_agents.keys import Keys
+from governor_agents.policies import require_approval
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
 from tests.integration.desk import ALLOW, ARGS, ASK, BOSS, DENY, SCHEMA, Desk, Quiet
@@ -650,6 +651,78 @@ async def no_such_approval(folder: Path, broken: bool) -> tuple[str, int]:
 @fault("somebody rejected it before", "already_decided")
 async def rejected_before(folder: Path, broken: bool) -> tuple[str, int]:
     return await _decided(folder, Decision.approve(), first=Decision.reject("no") if broken else None)
+
+
+def people_at(folder: Path) -> Path:
+    """A people file in which the boss is somebody."""
+    path = folder / "people.yaml"
+    path.write_text(f"version: 1\npeople: {{boss: {{email: {BOSS}, roles: [head]}}}}\n")
+    return path
+
+
+@fault("the people file is broken at the start", "people_file_error")
+async def people_broken_at_start(folder: Path, broken: bool) -> tuple[str, int]:
+    path = people_at(folder)
+    if broken:
+        path.write_text("version: 1\npeople: [boss]\n")
+    try:
+        here = Desk("functions", store_at(folder), people=path)
+    except GovernorError as error:
+        return error.code, 0
+    return await through(here), len(here.ran)
+
+
+@fault("the directory cannot be read when the call is made", "directory_unreadable")
+async def people_broken_when_asked(folder: Path, broken: bool) -> tuple[str, int]:
+    here = Desk("langchain", store_at(folder), people=(path := people_at(folder)))
+    if broken:
+        path.unlink()
+    return await through(here, approve=not broken), len(here.ran)
+
+
+@fault("the directory cannot be read when somebody decides", "directory_unreadable")
+async def people_broken_when_decided(folder: Path, broken: bool) -> tuple[str, int]:
+    path = people_at(folder)
+    async with (here := Desk("functions", store_at(folder), people=path)).governor:
+        run = await here.ask()
+        if broken:
+            path.write_text("not a people file")
+        code = await code_of(here.governor.decide(run.approvals[0].id, Decision.approve(), by=BOSS))
+        await Worker(here.governor).run(once=True)
+        return code, len(here.ran)
+
+
+@fault("the directory cannot be read when the call is about to run", "approved")
+async def people_broken_at_intent(folder: Path, broken: bool) -> tuple[str, int]:
+    here = Desk("functions", store_at(folder), people=(path := people_at(folder)))
+
+    async def breaks() -> None:
+        if broken:
+            path.unlink()
+
+    return await through(here, before=breaks), len(here.ran)
+
+
+@fault("nobody has the role any more", "no_approvers")
+async def role_of_nobody(folder: Path, broken: bool) -> tuple[str, int]:
+    def say(call: ToolCall) -> Verdict:
+        return require_approval(["role:head"])
+
+    here = Desk("langchain", store_at(folder), say=say, people=(path := people_at(folder)))
+    if broken:
+        path.write_text(path.read_text().replace("head", "hand"))
+    return await through(here, approve=not broken), len(here.ran)
+
+
+@fault("the approver left after deciding", "pending")
+async def approver_left(folder: Path, broken: bool) -> tuple[str, int]:
+    here = Desk("functions", store_at(folder), people=(path := people_at(folder)))
+
+    async def leaves() -> None:
+        if broken:
+            path.write_text(f"version: 1\npeople: {{chief: {{email: {BOSS}}}}}\n")
+
+    return await through(here, before=leaves), len(here.ran)
 
 
 async def _decided(
