@@ -11,7 +11,8 @@ from governor_agents.cli.loading import load_governors
 from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
 from governor_agents.core.urls import shown
-from governor_agents.errors import ConfigError
+from governor_agents.errors import ConfigError, StoreUnavailable
+from governor_agents.handlers.visible import visible
 from governor_agents.plugins import require
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def serve(
     from governor_agents.server.running import serve as run
 
     governor = _governor(spec, store, (ctx.find_object(Globals) or Globals()).people)
+    _open(governor)
     listening = bound(host, port)
     at = listening.getsockname()[1]
     try:
@@ -94,6 +96,14 @@ def _governor(spec: str, store: str | None, people: str | None) -> Governor:
                 f"{spec} names its store itself: leave --store out, or let the app name none and take GOVERNOR_STORE"
             )
     return governor
+
+
+def _open(governor: Governor) -> None:
+    """Find now what is wrong with the store; one that is only away may come back, and until then nothing is ready."""
+    try:
+        governor.caller_loop.call(governor.open())
+    except StoreUnavailable as error:
+        note(f"not ready yet: {visible(str(error))}")
 
 
 def _own_url(host: str, port: int) -> str:

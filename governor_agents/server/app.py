@@ -80,7 +80,6 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await app.state.site.governor.open()
     app.state.behind.add(asyncio.create_task(mail.start(app.state.site)))
     async with slack.slack_open(app.state.site, app.state):
         yield
