@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -23,7 +21,6 @@ from tests.pages import form_in
 pytestmark = pytest.mark.timeout(600)
 
 OPS = "ops@example.com"
-NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
 
 
 @contextlib.contextmanager
@@ -112,20 +109,3 @@ def test_a_port_that_is_taken(shop: Shop) -> None:
         other.listen()
         answer = shop("serve", "app:governor", "--port", str(other.getsockname()[1]))
     assert answer.code == 2 and "choose another with --port" in answer.err
-
-
-def test_limits_are_exact_over_processes(shop: Shop) -> None:
-    """[30] The limit of an address holds over two server processes (four nightly) at once, to one request."""
-    processes, asked = (4, 400) if NIGHTLY else (2, 330)
-    with contextlib.ExitStack() as stack:
-        urls = [stack.enter_context(serving(shop))[0] for _ in range(processes)]
-
-        def ask(n: int) -> int:
-            return httpx.get(f"{urls[n % processes]}/login", timeout=120).status_code
-
-        with ThreadPoolExecutor(8) as pool:
-            codes = list(pool.map(ask, range(asked)))
-    granted = codes.count(200)
-    assert set(codes) == {200, 429}
-    # A window may end meanwhile; then a second one begins, which is as exact.
-    assert 299 <= granted <= 301 or granted == asked
