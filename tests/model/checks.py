@@ -1,20 +1,20 @@
 """What must hold: of every write (`of_write`), of every record (`of_record`), of every effect outside (`of_effect`).
 
 Each check says in its own words what the protocol promises; none asks the functions under test whether they were right.
-A breach is one line that begins with its kind: ``effect``, ``authority``, ``vote``, ``fence``, ``terminal``, ``doubt``,
-``audit``, ``shape``, ``asked``, ``due``, ``raise``.
+A breach is one line that begins with its kind: ``effect``, ``authority``, ``vote``, ``hands``, ``fence``, ``terminal``,
+``doubt``, ``audit``, ``shape``, ``asked``, ``due``, ``raise``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 
 from governor_agents.core import settling
 from governor_agents.core.records import Call, CallState, Change, Run, RunState, Vote
-from governor_agents.core.verdicts import Stage
-from tests.model.configurations import VERDICTS
+from governor_agents.core.verdicts import Stage, Verdict
+from tests.model.configurations import VERDICTS, VOTERS, voter
 from tests.model.events import LOST, Event
 from tests.model.state import DEAD, LEASE, NOW
 
@@ -69,12 +69,16 @@ def _of_audit(was: Run, change: Change) -> Iterator[str]:
         yield f"audit: the run became {run.state} without an event"
     for call in run.calls:
         old = was.call(call.n)
-        if (old is None or (old.state, old.args, old.votes) != (call.state, call.args, call.votes)) and (
-            call.n not in told
-        ):
+        if (old is None or _said(old) != _said(call)) and call.n not in told:
             yield f"audit: a call became {call.state} without an event"
     if was.cancel != run.cancel and None not in told:
         yield "audit: a cancel without an event"
+
+
+def _said(call: Call) -> tuple[object, ...]:
+    """What may not change without an event."""
+    beside = (call.handed, call.taken_up, call.comments, call.reminders)
+    return (call.state, call.args, call.votes, call.delegates, *beside)
 
 
 def _of_run(was: Run, run: Run, event: Event) -> Iterator[str]:
@@ -124,8 +128,12 @@ def _of_call(was: Run, run: Run, old: Call, call: Call, change: Change, event: E
         said = VERDICTS[event.word.partition(" ")[2]]
         if said.outcome == "deny" or any(stage not in call.stages for stage in (*said.stages, *old.stages)):
             yield "authority: an edit that the policies deny, or without the people whom they name for it"
+        if said.stages and set(call.delegates) - set(said.delegates):
+            yield "hands: an edit leaves seats to be handed to whom the policies do not allow"
     yield from _of_attempts(old, call, event)
     yield from _of_votes(old, call, event, change, shown)
+    yield from _of_hands(old, call, event)
+    yield from _of_beside(old, call, event)
     if old.state is not call.state:
         yield from _of_move(was, run, old, call, change, event, shown)
 
@@ -159,9 +167,88 @@ def _of_votes(old: Call, call: Call, event: Event, change: Change, shown: Bytes)
         yield "vote: counted after the deadline"
     if change.not_after is None or (old.expires is not None and change.not_after > old.expires):
         yield "vote: its write may come after the deadline"
-    named = {person for stage in call.stages for person in stage.people} - set(call.excluded)
-    if any(vote.by not in named for vote in fresh):
-        yield "vote: of somebody whom no stage names"
+    seats = [(vote.stage, vote.seat or vote.by) for vote in call.votes]
+    if len(set(seats)) < len(seats) and event.word not in ("reject", "respond"):
+        yield "vote: a seat was filled twice"
+    if len({vote.by for vote in call.votes}) < len(call.votes) and event.word not in ("reject", "respond"):
+        yield "vote: one person was counted twice"
+    for vote in fresh:
+        if not _entitled(call, vote.seat or vote.by, vote.by):
+            yield "vote: of somebody whom no stage names"
+        if vote.standing != _standing(call, vote.seat or vote.by, vote.by):
+            yield f"vote: given as {vote.standing or 'oneself'}, which it was not"
+
+
+def _out(call: Call) -> set[str]:
+    """Every name of those who decide nothing: whoever asked has two."""
+    rita = VOTERS["rita"].names
+    return {*call.excluded, *(rita if set(rita) & set(call.excluded) else ())}
+
+
+def _holder(call: Call, seat: str) -> str:
+    """Whose seat it is, after all moves."""
+    moves = [over.to for over in call.handed if over.seat == seat and over.moved]
+    return moves[-1] if moves else seat
+
+
+def _shared(call: Call, seat: str) -> set[str]:
+    """To whom its holder gave it too, since it was moved last."""
+    overs = [over for over in call.handed if over.seat == seat]
+    last = max((at for at, over in enumerate(overs) if over.moved), default=-1)
+    return {over.to for over in overs[last + 1 :]}
+
+
+def _entitled(call: Call, seat: str, by: str) -> bool:
+    """True when this person may speak for that seat."""
+    who, holder = voter(by), _holder(call, seat)
+    named = any(seat in stage.people for stage in call.stages)
+    if not named or who.service or _out(call) & {seat, holder, *who.names}:
+        return False
+    return holder in (*who.names, *who.stands_for) or bool(_shared(call, seat) & set(who.names))
+
+
+def _standing(call: Call, seat: str, by: str) -> str:
+    """As what this person speaks for it."""
+    who, holder = voter(by), _holder(call, seat)
+    if holder == seat and holder in who.names:
+        return ""
+    own = holder in who.names or _shared(call, seat) & set(who.names)
+    return "delegate" if own or holder != seat else "substitute"
+
+
+def _of_hands(old: Call, call: Call, event: Event) -> Iterator[str]:
+    """A seat goes only from its person's hands, or a coordinator's, into those that the policy allows."""
+    if any(over.to not in (*call.delegates, over.seat) for over in call.handed):
+        yield "hands: a seat is in hands that the policy does not allow"
+    if set(call.delegates) - set(old.delegates):
+        yield "hands: somebody was added to those who may be handed a seat"
+    if call.handed[: len(old.handed)] != old.handed and event.what not in ("decide", "intent"):
+        yield f"hands: a hand-over was forgotten by {event.what}"
+    for over in call.handed[len(old.handed) :]:
+        mine = _holder(old, over.seat) in voter(event.by).names
+        if event.what != "hand over" or old.state is not C.PENDING or event.over:
+            yield f"hands: a seat was handed over by {event.what} of a call that is {old.state}"
+        if not mine and not (event.word.startswith("coordinate") and over.moved):
+            yield "hands: somebody handed over what was not theirs"
+        if _out(old) & {over.seat, over.to, *voter(over.to).names, *voter(event.by).names}:
+            yield "hands: whoever asked has a hand in it"
+        if over.seat in {vote.seat or vote.by for vote in old.votes}:
+            yield "hands: a seat that was filled went on"
+
+
+def _of_beside(old: Call, call: Call, event: Event) -> Iterator[str]:
+    """What is no decision decides nothing."""
+    quiet = ("hand over", "beside", "remind", "notice", "take notices", "late notice")
+    if event.what in quiet and _bound(old) != _bound(call):
+        yield f"authority: {event.what} changed what is decided"
+    if event.what == "beside" and (old.state is not C.PENDING or event.by == "carol"):
+        yield "vote: somebody who is not asked, or no longer, said something beside it"
+    if event.what == "remind" and old.state is not C.PENDING:
+        yield "asked: people are reminded of what is decided"
+
+
+def _bound(call: Call) -> tuple[object, ...]:
+    return (call.state, call.votes, call.digest, call.stages, call.stage, call.expires, call.excluded)
 
 
 def _of_move(was: Run, run: Run, old: Call, call: Call, change: Change, event: Event, shown: Bytes) -> Iterator[str]:
@@ -231,12 +318,24 @@ def _of_intent(was: Run, old: Call, call: Call, change: Change, event: Event, sh
     if last is None or (last.owner, last.fence) != (event.by, event.fence):
         yield "fence: begun without an attempt of this claim"
     now = VERDICTS[event.word]
+    later = _under(old, now)
     if now.outcome == "deny":
         yield "authority: begun although the policies deny it"
     on_these = tuple(vote for vote in old.votes if shown.shown.get(vote.digest) == old.args)
-    for stages in (_left(old.stages, old), _left(now.stages, old)):
-        if stages and not meets(on_these, stages, old.excluded):
+    for votes, stages in ((on_these, _left(old.stages, old)), (later, _left(now.stages, old))):
+        if stages and not meets(votes, stages, old.excluded):
             yield "authority: begun without the people it needs"
+
+
+def _under(call: Call, verdict: Verdict) -> tuple[Vote, ...]:
+    """The approvals of a call as another verdict takes them: of delegates whom it does not know as of themselves."""
+    found = []
+    for vote in call.votes:
+        handed = any((over.seat, over.to) == (vote.seat, vote.by) for over in call.handed)
+        if verdict.exclude_requester and "requester" in voter(vote.by).names:
+            continue
+        found.append(replace(vote, seat="") if handed and vote.by not in verdict.delegates else vote)
+    return tuple(found)
 
 
 def _left(stages: tuple[Stage, ...], call: Call) -> tuple[Stage, ...]:
@@ -249,13 +348,19 @@ def _left(stages: tuple[Stage, ...], call: Call) -> tuple[Stage, ...]:
 
 
 def meets(votes: tuple[Vote, ...], stages: tuple[Stage, ...], excluded: tuple[str, ...]) -> bool:
-    """True when distinct people who approved can be found for every place of every stage; all ways are tried."""
-    voters = {vote.by for vote in votes if vote.kind in ("approve", "edit")} - set(excluded)
-    places = [stage for stage in stages for _ in range(max(stage.quorum, 1))]
-    return any(
-        all(person in stage.people for person, stage in zip(order, places, strict=True))
-        for order in permutations(sorted(voters), len(places))
-    )
+    """True when distinct people who approved, on distinct seats, can be found for every place; all ways are tried."""
+    able: dict[str, set[str]] = {}
+    for vote in votes:
+        if vote.kind in ("approve", "edit") and vote.by not in excluded:
+            able.setdefault(vote.by, set()).update({vote.by, vote.seat} - {"", *excluded})
+    places = [(at, stage) for at, stage in enumerate(stages) for _ in range(max(stage.quorum, 1))]
+    return any(_seated([able[who] for who in order], places) for order in permutations(sorted(able), len(places)))
+
+
+def _seated(able: list[set[str]], places: list[tuple[int, Stage]]) -> bool:
+    """True when each of these people finds a seat in the place that is meant, no two the same."""
+    ways = product(*(names & set(stage.people) for names, (_, stage) in zip(able, places, strict=True)))
+    return any(len({(at, name) for name, (at, _) in zip(way, places, strict=True)}) == len(way) for way in ways)
 
 
 def _of_restored(was: Run, run: Run) -> Iterator[str]:
@@ -282,10 +387,36 @@ def _of_asking(was: Run, run: Run, event: Event) -> Iterator[str]:
         same = old is not None and (old.state, old.stage, old.digest) == (call.state, call.stage, call.digest)
         if not same and (call.n, "asked") not in waiting:
             yield "asked: people must decide and nobody tells them"
+        if old is not None and len(call.handed) > len(old.handed) and (call.n, "asked") not in waiting:
+            yield "asked: a seat was handed over and nobody tells them"
+        if old is not None and _shown(old) != _shown(call):
+            fresh = {notice.channel for notice in run.outbox if notice.n == call.n and notice.taken <= NOW}
+            if not fresh.issuperset(call.channels):
+                yield "asked: what is shown has changed, and a card is not told"
+    for old in was.having(C.PENDING):
+        after = run.call(old.n)
+        if after is not None and after.state is not C.PENDING and (old.n, "decided") not in waiting:
+            yield f"asked: it is {after.state}, and nobody tells those who were asked"
+    if event.what == "late notice" and not any(notice.taken <= NOW for notice in run.outbox):
+        yield "asked: something old may stand over something new, and nobody looks"
     if event.what != "notice":
         left = {notice.id for notice in was.outbox} - {notice.id for notice in run.outbox}
         if left:
             yield f"asked: a notice was dropped by {event.what}"
+
+
+def _shown(call: Call) -> tuple[object, ...]:
+    return (call.votes, call.handed, call.taken_up, call.comments)
+
+
+def _of_outbox(run: Run) -> Iterator[str]:
+    """One notice of a call and channel in one pair of hands, and it is the next one."""
+    for key in {(notice.n, notice.channel) for notice in run.outbox}:
+        same = [notice for notice in run.outbox if (notice.n, notice.channel) == key]
+        if any(notice.taken > NOW for notice in same[1:]):
+            yield "asked: a card hears two things at once, or the later one first"
+        if len({notice.id for notice in same}) < len(same):
+            yield "asked: two notices are one"
 
 
 def of_record(run: Run) -> Iterator[str]:
@@ -312,7 +443,11 @@ def of_record(run: Run) -> Iterator[str]:
     ends = any(call.on_expire == "end_run" for call in run.having(C.EXPIRED)) and C.PENDING not in states
     if ends and run.state in (R.READY, R.QUEUED, R.WAITING, R.COMPLETED):
         yield f"shape: {run.state} although an approval expired that ends the run"
+    yield from _of_outbox(run)
     unheard = replace(run, outbox=())
+    first = [call.reminders[0] for call in run.having(C.PENDING) if call.reminders and not run.cancel]
+    if first and run.state not in ENDED and (settling.due(unheard) or 0.0) > min(first):
+        yield "due: nobody looks when people are to be reminded"
     halted = run.state is R.BLOCKED and run.blocked == settling.HALT
     if (halted or run.state in (R.QUEUED, R.READY, R.ACTIVE, R.WAITING)) and settling.due(unheard) is None:
         yield f"due: nobody looks at a run that is {run.state}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from governor_agents.core.calls import Retry
+from governor_agents.core.identity import Voter
 from governor_agents.core.verdicts import Stage, Verdict
 
 ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob")),), deadline=100.0)
@@ -20,8 +21,24 @@ VERDICTS: dict[str, Verdict] = {
     "twice": replace(ASK, stages=(Stage(("first",), ("alice", "bob")), Stage(("second",), ("alice", "bob")))),
     "ends": replace(ASK, on_expire="end_run"),
     "nobody": replace(ASK, stages=(Stage(("nobody",)),)),
+    "handed": replace(ASK, stages=(Stage(("ops",), ("alice", "bob"), quorum=2),), delegates=("dora", "rita")),
+    "with-rita": replace(ASK, stages=(Stage(("ops",), ("rita", "bob"), quorum=2),), delegates=("dora",)),
+    "rita-may": replace(ASK, stages=(Stage(("ops",), ("rita", "bob"), quorum=2),), exclude_requester=False),
+    "reminded": replace(ASK, reminders=(10.0, 20.0)),
 }
 """What policies may say of a call, by the names that configurations use."""
+
+VOTERS: dict[str, Voter] = {
+    "sam": Voter("sam", ("sam", "sam's address"), stands_for=("alice", "bob", "rita")),
+    "rita": Voter("rita", ("rita", "requester")),
+    "bot": Voter("bot", ("bot", "bob"), service=True),
+}
+"""Who is more than a name: a substitute, whoever asked under another name, a service that a stage seems to name."""
+
+
+def voter(name: str) -> Voter:
+    """Whoever has this name."""
+    return VOTERS.get(name, Voter.plain(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +63,8 @@ class Configuration:
     whose claim is over goes on trying every step of it. ``tries`` bounds the intents of one call, ``again``: a call
     that did not happen is asked anew, by ``anew``, though not a second time. ``halt`` is a scope that may be
     halted and lifted. ``telling``: notices are delivered step by step. ``restores``: a copy of the store is taken at any
-    moment, and put back, quarantined, at any later one.
+    moment, and put back, quarantined, at any later one. ``hands`` are the hand-overs that are tried: who, ``delegate``,
+    ``move`` or ``coordinate``, whose seat, to whom. ``beside``: people say that they look, and write a comment.
     """
 
     says: str
@@ -63,6 +81,8 @@ class Configuration:
     halt: str = ""
     telling: bool = False
     restores: bool = False
+    hands: tuple[tuple[str, str, str, str], ...] = ()
+    beside: bool = False
     parks: bool = False
     workers: int = 2
     tries: int = 2
@@ -232,6 +252,113 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "restored-halted": Configuration(
         "A tool that is halted meanwhile.", ((ONE,),), workers=1, tries=1, halt="tool:pay", restores=True
+    ),
+    "substitute": Configuration(
+        "One of two is away for one of the people; a service has the other's name.",
+        ((Asked("both"),),),
+        people=("alice", "bob", "sam", "bot"),
+        votes=("approve", "reject"),
+        edits=("both",),
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "substitute-stages": Configuration(
+        "A substitute in each of two stages, under a policy that demands more.",
+        ((Asked("stages"),),),
+        people=("alice", "bob", "sam"),
+        later=("more",),
+        workers=1,
+        tries=1,
+    ),
+    "substitute-excluded": Configuration(
+        "A substitute of whoever asked, who is named under another name.",
+        ((Asked("with-rita"),),),
+        people=("rita", "bob", "sam"),
+        votes=EVERY_VOTE,
+        hands=(("rita", "delegate", "rita", "dora"), ("carla", "coordinate", "rita", "dora")),
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "requester-may": Configuration(
+        "Whoever asked may approve, until the policy says otherwise.",
+        ((Asked("rita-may"),),),
+        people=("rita", "bob"),
+        later=("with-rita",),
+        workers=1,
+        tries=1,
+    ),
+    "delegate": Configuration(
+        "A seat that is shared, by those who may and those who may not, with those who may and those who may not.",
+        ((Asked("handed"),),),
+        people=("alice", "bob", "dora"),
+        hands=(
+            ("alice", "delegate", "alice", "dora"),
+            ("alice", "delegate", "alice", "carol"),
+            ("alice", "delegate", "alice", "rita"),
+            ("bob", "delegate", "alice", "dora"),
+            ("carla", "delegate", "alice", "dora"),
+        ),
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "delegate-policy": Configuration(
+        "A delegate's approval, and policies that no longer let the seat be shared.",
+        ((Asked("handed"),),),
+        people=("alice", "bob", "dora"),
+        hands=(("alice", "delegate", "alice", "dora"),),
+        edits=("both",),
+        later=("both",),
+        workers=1,
+        tries=1,
+    ),
+    "reassigned": Configuration(
+        "A seat that is moved by its person, by a coordinator, and back.",
+        ((Asked("handed"),),),
+        people=("alice", "bob", "dora", "sam"),
+        hands=(
+            ("alice", "move", "alice", "dora"),
+            ("carla", "coordinate", "bob", "dora"),
+            ("carla", "move", "bob", "dora"),
+            ("dora", "move", "alice", "alice"),
+        ),
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "reminders": Configuration(
+        "People are reminded, until it is decided or over.",
+        ((Asked("reminded"),),),
+        cancels=("cancel",),
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "beside": Configuration(
+        "People say that they look, and write, while two of them must approve.",
+        ((Asked("both"),),),
+        people=("alice", "bob"),
+        beside=True,
+        workers=1,
+        tries=1,
+        short=True,
+    ),
+    "reminded-notices": Configuration(
+        "The same, step by step as people are told.",
+        ((Asked("reminded"),),),
+        telling=True,
+        workers=1,
+        tries=1,
+    ),
+    "notices-both": Configuration(
+        "Votes of two, while a channel shows the first.",
+        ((Asked("both"),),),
+        people=("alice", "bob"),
+        telling=True,
+        workers=1,
+        tries=1,
     ),
     "notices": Configuration("People are told, step by step.", people=("alice", "bob"), votes=EVERY_VOTE, telling=True),
 }

@@ -11,15 +11,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from governor_agents.core import decisions, doubts, driving, execution, halting, quarantine, settling, telling
+from governor_agents.core import (
+    attending,
+    decisions,
+    doubts,
+    driving,
+    execution,
+    halting,
+    quarantine,
+    settling,
+    telling,
+)
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.decisions import make_call
-from governor_agents.core.identity import Voter
-from governor_agents.core.records import Call, CallState, Change, Decision, Result, Run, RunState, Snapshot, evolve
+from governor_agents.core.records import (
+    Call,
+    CallState,
+    Change,
+    Decision,
+    Notice,
+    Result,
+    Run,
+    RunState,
+    Snapshot,
+    evolve,
+)
 from governor_agents.core.telling import asked_event
 from governor_agents.core.verdicts import Verdict
-from tests.model.configurations import VERDICTS, Asked, Configuration
-from tests.model.state import DEAD, LEASE, NAMES, NOW, TAKEN, Hand, aged
+from tests.model.configurations import VERDICTS, Asked, Configuration, voter
+from tests.model.state import DEAD, LEASE, MOST_HANDED, NAMES, NOW, TAKEN, Hand, aged
 
 SNAPSHOT = Snapshot("b", "x")
 STALE = "the bytes as they were before"
@@ -189,7 +209,8 @@ def _decide(run: Run, event: Event, config: Configuration) -> Change:
         run,
         event.n,
         made[kind],
-        by=Voter.plain(event.by),
+        by=voter(event.by),
+        requester=voter("rita").names,
         now=moment(call, event.over),
         digest=STALE if event.stale else call.digest if call else "",
         verdict=VERDICTS[word] if word else None,
@@ -201,6 +222,8 @@ def moment(call: Call | None, over: str) -> float:
     """A time at which a call's stage, or the whole call, has passed its deadline."""
     if call is None or not over:
         return NOW
+    if over == "reminder":
+        return call.reminders[0] if call.reminders else NOW
     at = call.stage_expires if over == "stage" else call.expires
     return NOW if at is None else at
 
@@ -228,6 +251,35 @@ def _cancel(run: Run, event: Event, config: Configuration) -> Change:
 
 def _park(run: Run, event: Event, config: Configuration) -> Change:
     return driving.park(run, NOW, owner=event.by, fence=event.fence, why=event.word, detail="")
+
+
+def _hand_over(run: Run, event: Event, config: Configuration) -> Change:
+    how, seat, to = event.word.split()
+    return attending.hand_over(
+        run,
+        event.n,
+        to=voter(to),
+        by=voter(event.by),
+        now=moment(run.call(event.n), event.over),
+        seat=seat,
+        moved=how != "delegate",
+        coordinator=event.by == "carla" and how != "move",
+        requester=voter("rita").names,
+    )
+
+
+def _beside(run: Run, event: Event, config: Configuration) -> Change:
+    said = {"by": voter(event.by), "now": moment(run.call(event.n), event.over), "requester": voter("rita").names}
+    if event.word == "comment":
+        return attending.comment(run, event.n, "look", **said)  # type: ignore[arg-type]
+    return attending.take_up(run, event.n, release=event.word == "release", **said)  # type: ignore[arg-type]
+
+
+def _late(run: Run, event: Event, config: Configuration) -> Change:
+    """A deliverer comes back with a notice that is no longer in its hands."""
+    lost = [replace(notice, taken=NOW - TAKEN) for notice in telling.heads(run)]
+    gone = [Notice("told long ago", call.n, "asked", call.channels[0], NOW) for call in run.calls if call.channels]
+    return telling.delivered(run, NOW, taken=(lost or gone)[:1], failed={}, first=-1.0, most=TAKEN)
 
 
 def _delivered(run: Run, event: Event, config: Configuration) -> Change:
@@ -266,6 +318,10 @@ _PERFORM = {
     "all over": lambda run, e, config: driving.tick(aged(run, lease=True, ready=True), FOREVER, _dead(e)),
     "resolve": _resolve,
     "repair": lambda run, e, config: driving.repair(run, NOW, by="op", reason="mended"),
+    "hand over": _hand_over,
+    "beside": _beside,
+    "remind": lambda run, e, config: attending.remind(run, moment(run.call(e.n), "reminder")),
+    "late notice": _late,
     "cancel": _cancel,
     "call off": _cancel,
     "restored": lambda run, e, config: quarantine.quarantine(run, NOW, epoch=EPOCH, by="op", stamp="anew"),
@@ -293,6 +349,8 @@ def of_time(run: Run) -> Iterator[Event]:
     for call in run.calls:
         if call.state is CallState.PENDING:
             yield Event("deadline", n=call.n, over="deadline")
+            if call.reminders:
+                yield Event("remind", n=call.n, over="reminder")
             if call.stage_expires is not None:
                 yield Event("deadline", n=call.n, over="stage")
     if run.ready_since is not None:
@@ -324,6 +382,16 @@ def of_people(call: Call, by: str, config: Configuration, stale: bool) -> Iterat
             yield Event("decide", by, call.n, kind, over="deadline")
             if call.stage_expires is not None:
                 yield Event("decide", by, call.n, kind, over="stage")
+
+
+def of_helpers(call: Call, config: Configuration) -> Iterator[Event]:
+    """What people may try beside deciding: hand seats over, say that they look, write."""
+    for by, how, seat, to in config.hands if len(call.handed) < MOST_HANDED else ():
+        yield Event("hand over", by, call.n, f"{how} {seat} {to}")
+        yield Event("hand over", by, call.n, f"{how} {seat} {to}", over="deadline")
+    for by in (*config.people, "carol") if config.beside else ():
+        for word in ("take up", "release", *(() if call.comments else ("comment",))):
+            yield Event("beside", by, call.n, word)
 
 
 def of_driver(run: Run, name: str, fence: int, config: Configuration) -> Iterator[Event]:

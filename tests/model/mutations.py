@@ -147,6 +147,112 @@ MUTATIONS: dict[str, Mutation] = {
     "one person may approve two stages": Mutation(
         "people", "authorise", "if any(vote.stage != call.stage", "if any(False", "stages-one"
     ),
+    "a substitute may decide for anybody": Mutation(
+        "people", "standing", "if holder in voter.stands_for:", "if voter.stands_for:", "reassigned", "vote"
+    ),
+    "a substitute speaks for whoever asked": Mutation(
+        "people", "seats", "if not out & {name, call.hands(name)[0]}}", "}", "substitute-excluded", "vote"
+    ),
+    "whoever asked decides under another name": Mutation(
+        "people",
+        "barred",
+        "return known | frozenset(requester) if known & set(requester) else known",
+        "return known - frozenset({'requester'})",
+        "substitute-excluded",
+        "vote",
+    ),
+    "a seat is filled twice": Mutation(
+        "people", "authorise", "free = [name for name in found if name not in taken]", "free = found", "substitute"
+    ),
+    "a person is counted twice": Mutation(
+        "people",
+        "authorise",
+        "mine = [vote for vote in call.votes if vote.by in voter.names]",
+        "mine = []",
+        "substitute-stages",
+    ),
+    "a seat is handed to anybody": Mutation(
+        "attending", "_allowed", "if not allowed:", "allowed = to.id\n    if not allowed:", "delegate", "hands"
+    ),
+    "a seat is handed to whoever asked": Mutation(
+        "attending", "_allowed", "people.may_speak(call, to, requester=requester)", "pass", "delegate", "hands"
+    ),
+    "anybody hands a seat over": Mutation(
+        "attending", "_seat_of", "if found not in names or not", "if found not in names and not", "delegate", "hands"
+    ),
+    "a seat that was filled is handed over": Mutation(
+        "attending", "_seat_of", "if any(found == (vote.seat or vote.by)", "if any(False", "delegate", "hands"
+    ),
+    "the seat of whoever asked is handed over": Mutation(
+        "attending",
+        "_seat_of",
+        "if {found, call.hands(found)[0]} & out:",
+        "if False:",
+        "substitute-excluded",
+        "hands",
+    ),
+    "a hand-over tells nobody": Mutation(
+        "attending", "hand_over", '*notices(run, handed, "asked", now)', "*()", "delegate", "asked"
+    ),
+    "a moved seat is still its person's": Mutation(
+        "people", "standing", "if holder in voter.names:", "if {holder, name} & set(voter.names):", "reassigned", "vote"
+    ),
+    "a delegate counts under a policy that knows none": Mutation(
+        "people",
+        "still_counting",
+        'vote.standing == "delegate" and vote.by not in verdict.delegates',
+        "False",
+        "delegate-policy",
+        "authority",
+    ),
+    "an edit keeps whom a seat may be handed to": Mutation(
+        "decisions",
+        "_stricter",
+        "if name in verdict.delegates)",
+        "if name not in verdict.delegates or True)",
+        "delegate-policy",
+    ),
+    "whoever asked counts under a policy that excludes them": Mutation(
+        "people", "still_counting", "if not (vote.own and verdict.exclude_requester)", "", "requester-may", "authority"
+    ),
+    "people are reminded of what is decided": Mutation(
+        "attending", "remind", "run.having(CallState.PENDING) if", "run.calls if", "reminders"
+    ),
+    "nobody looks when it is time to remind": Mutation(
+        "settling", "due", "times += call.reminders[:1] if not run.cancel else ()", "pass", "reminders", "due"
+    ),
+    "a claim may be made by anybody": Mutation(
+        "attending", "take_up", "if not people.seats(", "if False and not people.seats(", "beside", "vote"
+    ),
+    "a comment changes the digest": Mutation(
+        "attending",
+        "_beside",
+        "run = late.run.with_call(call)",
+        "call = evolve(call, digest='x')\n    run = late.run.with_call(call)",
+        "beside",
+        "authority",
+    ),
+    "a claim is shown to nobody": Mutation(
+        "attending", "_beside", '*notices(run, call, "changed", now)', "*()", "beside", "asked"
+    ),
+    "a vote that does not decide is shown to nobody": Mutation(
+        "decisions",
+        "_approve",
+        'told = notices(run, call, "asked" if anew else "changed", vote.at)',
+        'told = notices(run, call, "asked", vote.at) if anew else ()',
+        "beside",
+        "asked",
+    ),
+    "an outcome is told to nobody": Mutation(
+        "decisions", "_finish_vote", '*notices(run, call, "decided", vote.at)', "*()", "none", "asked"
+    ),
+    "a card is in many hands": Mutation("telling", "to_deliver", "in heads(run)", "in run.outbox", "notices", "asked"),
+    "what came too late stands": Mutation(
+        "telling", "delivered", "run = _shown_anew(run, notice, now)", "pass", "notices", "asked"
+    ),
+    "what is on its way counts as told": Mutation(
+        "telling", "notices", "if notice.n == call.n and notice.taken <= now", "if notice.n == call.n", "notices-both"
+    ),
     "a deadline passes unseen": Mutation(
         "decisions", "pass_deadlines", "over = call.expires is not None and", "over = False and", "none"
     ),

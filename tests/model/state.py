@@ -22,6 +22,8 @@ NOW, LEASE, LONG = 1_000_000.0, 30.0, 900_000.0
 NAMES = ("w1", "w2")
 DEAD = "dead"
 TAKEN = 60.0
+MOST_HANDED = 4
+"""How many hand-overs are remembered of a seat that goes back and forth."""
 NO_COPY, RESTORED = -1, -2
 """Where no copy of the store was taken yet, and where one was put back."""
 
@@ -118,6 +120,9 @@ def _still_call(call: Call) -> Call:
         lapsed=None if call.lapsed is None else NOW,
         stage_expires=None if within is None else NOW + within,
         votes=tuple(replace(vote, at=NOW, reason="", channel="") for vote in call.votes),
+        handed=tuple(replace(over, at=NOW) for over in call.handed[-MOST_HANDED:]),
+        taken_up=call.taken_up and replace(call.taken_up, at=NOW),
+        comments=tuple(replace(said, at=NOW) for said in call.comments),
         attempts=tuple(_still_attempt(attempt) for attempt in call.attempts),
     )
 

@@ -29,9 +29,12 @@ from tests.model.state import (
 )
 
 NEVER_REFUSED = frozenset(
-    {"lease over", "deaths", "deadline", "overdue", "all over", "record", "lapse", "notice", "take notices"}
+    {
+        *("lease over", "deaths", "deadline", "overdue", "all over", "record", "lapse", "notice", "take notices"),
+        *("remind", "late notice"),
+    }
 )
-NOT_FAIR = frozenset({"cancel", "decide", "crash", "look", "halt", "copy", "restored"})
+NOT_FAIR = frozenset({"cancel", "decide", "hand over", "beside", "crash", "look", "halt", "copy", "restored"})
 """What a run may not have to hope for to come to its end."""
 
 
@@ -108,9 +111,11 @@ class Walk:
                 for call in run.calls:
                     if call.stages:
                         wanted += [event for by in config.people for event in events.of_people(call, by, config, False)]
+                        wanted += events.of_helpers(call, config)
             if config.telling:
                 wanted += [Event("take notices"), Event("take notices", over="time")]
                 wanted += [Event("notice", word=word) for word in ("delivered", "failed")]
+                wanted.append(Event("late notice"))
             found = self._free[number] = self.all_of(number, iter(wanted))
         return found
 
