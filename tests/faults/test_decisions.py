@@ -21,9 +21,10 @@ from governor_agents import Decision, Governor, PolicySet, Worker
 from governor_agents.adapters.functions import Governed, Pending
 from governor_agents.core import decisions, driving
 from governor_agents.core.binding import bind
+from governor_agents.core.identity import Person
 from governor_agents.core.records import CallState, Change, Run, RunState, evolve, split_approval_id
 from governor_agents.core.telling import call_event
-from governor_agents.errors import DecisionRefused, GovernorError, NotFound
+from governor_agents.errors import DecisionRefused, DirectoryUnreadable, GovernorError, NotFound
 from governor_agents.stores import open_store
 from tests.faults.decision_table import COUNTS, DOCUMENT, KINDS, NAMES_WINNER, SAME, SITUATIONS, document
 from tests.faults.voters import kind as kind_of
@@ -38,6 +39,34 @@ VOTERS, PROCESSES = 64, 4
 VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
 OTHER = {"approve": "reject", "reject": "approve", "edit": "reject", "respond": "approve"}
 POLICY = f"version: 1\napprovals: {{channels: [silent], approvers: [{ALICE}, {BOB}, {DAVE}]}}"
+
+
+@dataclass
+class Office:
+    """A directory of a few people. Of one who is away, sam is the substitute."""
+
+    away: tuple[str, ...] = ()
+    broken: bool = False
+    staff: dict[str, Person] = field(
+        default_factory=lambda: {
+            name: Person(name, addresses=(f"{name}@example.com", f"slack:T1/{name}"), service=name == "bot")
+            for name in ("ann", "bob", "sam", "dora", "rita", "bot")
+        }
+    )
+
+    def person(self, address: str) -> Person | None:
+        if self.broken:
+            raise DirectoryUnreadable("the office is on fire")
+        return next((person for person in self.staff.values() if address in person.names), None)
+
+    def members(self, name: str) -> tuple[str, ...] | None:
+        return {"group:two": ("ann", "bob"), "group:all": tuple(self.staff)}.get(name)
+
+    def stands_for(self, id: str, now: float) -> tuple[str, ...]:
+        return self.away if id == "sam" else ()
+
+    def coordinator(self, id: str) -> bool:
+        return False
 
 
 class Silent:
@@ -80,6 +109,8 @@ class Scene:
     began: asyncio.Event = field(default_factory=asyncio.Event)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[int]] = field(default_factory=list)
+    office: Office = field(default_factory=lambda: Office())
+    staffed: Governor | None = None
 
     async def ask(self) -> Pending:
         """A call that waits."""
@@ -123,6 +154,8 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     yield made_scene
     made_scene.may_end.set()
     await asyncio.gather(*made_scene.tasks)
+    if made_scene.staffed is not None:
+        await made_scene.staffed.close()
     await governor.close()
     await elsewhere.close()
 
@@ -219,6 +252,79 @@ async def no_reason(scene: Scene, kind: str) -> Cast:
     return (await scene.strict.ask(amount=5, to="x")).approval, ALICE, made(kind, reason=""), None
 
 
+async def staffed(scene: Scene, approvers: str = "group:two", *, quorum: int = 1) -> str:
+    """An approval in an office with a directory, asked for by rita."""
+    url, requester = scene.governor.store.url, "rita@example.com"
+    scene.staffed = Governor(PolicySet.from_text(POLICY), store=url, handlers={"silent": Silent()}, people=scene.office)
+    rule = {"approvers": [approvers], "quorum": quorum, "delegates": ["dora"], "requester": requester}
+    asked = await scene.staffed.govern(name="pay", **rule)(scene.pay._function).ask(amount=5, to="x")
+    return asked.approval
+
+
+async def substitute(scene: Scene, kind: str) -> Cast:
+    scene.office.away = ("ann",)
+    return await staffed(scene), "slack:T1/sam", made(kind), None
+
+
+async def back_again(scene: Scene, kind: str) -> Cast:
+    return await staffed(scene), "slack:T1/sam", made(kind), None
+
+
+async def for_whoever_asked(scene: Scene, kind: str) -> Cast:
+    scene.office.away = ("rita",)
+    return await staffed(scene, "rita"), "slack:T1/sam", made(kind), None
+
+
+async def under_another_name(scene: Scene, kind: str) -> Cast:
+    return await staffed(scene, "group:all"), "slack:T1/rita", made(kind), None
+
+
+async def delegate(scene: Scene, kind: str) -> Cast:
+    approval = await staffed(scene)
+    await desk_of(scene).delegate(approval, to="slack:T1/dora", by="ann@example.com")
+    return approval, "dora@example.com", made(kind), None
+
+
+async def moved_away(scene: Scene, kind: str) -> Cast:
+    approval = await staffed(scene)
+    await desk_of(scene).reassign(approval, seat="ann@example.com", to="dora", by="ann")
+    return approval, "ann@example.com", made(kind), None
+
+
+async def seat_filled(scene: Scene, kind: str) -> Cast:
+    scene.office.away = ("ann",)
+    approval = await staffed(scene, quorum=2)
+    await desk_of(scene).decide(approval, made("approve"), by="sam@example.com")
+    return approval, "ann@example.com", made(kind), None
+
+
+async def service(scene: Scene, kind: str) -> Cast:
+    return await staffed(scene, "group:all"), "slack:T1/bot", made(kind), None
+
+
+async def left(scene: Scene, kind: str) -> Cast:
+    approval = await staffed(scene)
+    del scene.office.staff["ann"]
+    return approval, "ann", made(kind), None
+
+
+async def nobody_known(scene: Scene, kind: str) -> Cast:
+    approval = await staffed(scene)
+    scene.office.broken = True
+    return approval, "ann@example.com", made(kind), None
+
+
+async def taken_up(scene: Scene, kind: str) -> Cast:
+    approval = await staffed(scene)
+    await desk_of(scene).take_up(approval, by="bob@example.com")
+    return approval, "ann@example.com", made(kind), None
+
+
+def desk_of(scene: Scene) -> Governor:
+    """Where people of the office decide; of the others where there is no office."""
+    return scene.staffed or scene.governor
+
+
 async def unknown_id(scene: Scene, kind: str) -> Cast:
     asked = await scene.ask()
     return asked.approval.replace("run_", "run_x"), BOB, made(kind), None
@@ -249,7 +355,7 @@ async def test_cell_of_the_table(scene: Scene, situation: str, kind: str) -> Non
     before = await standing(scene.governor, approval)
     wanted = SITUATIONS[situation][1][kind]
     try:
-        after: Run | None = await scene.governor.decide(approval, decision, by=by, digest=digest)
+        after: Run | None = await desk_of(scene).decide(approval, decision, by=by, digest=digest)
         assert after is not None
         given = SAME if before is not None and after.seq == before.seq else f"counts: {after.calls[-1].state}"
     except GovernorError as error:
