@@ -48,6 +48,13 @@ class PeopleFile:
     def __repr__(self) -> str:
         return f"PeopleFile({str(self.path)!r})"
 
+    def __eq__(self, other: object) -> bool:
+        """Two of the same path say the same."""
+        return isinstance(other, PeopleFile) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     def people(self) -> People:
         """What the file says now. Raises `DirectoryUnreadable`."""
         with self._lock:

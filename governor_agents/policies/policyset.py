@@ -115,7 +115,7 @@ class PolicySet:
 
         Raises `ConfigError` when they mean those of another one already.
         """
-        if directory is None or directory is self.directory:
+        if directory is None or directory == self.directory:
             return
         if self.directory not in (None, getattr(directory, "directory", None)):  # held as `directory.Asked` holds it
             raise ConfigError("these policies have another directory of people; give each governor policies of its own")

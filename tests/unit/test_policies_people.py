@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from governor_agents import Governor
 from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.identity import Person
 from governor_agents.core.ports import Directory
@@ -290,3 +291,15 @@ def test_a_directory_without_its_guard_still_lets_nothing_through() -> None:
     assert (asked(policies).outcome, asked(policies).code) == ("deny", "policy_error")
     policies.use(Asked(own))
     assert (asked(policies).outcome, asked(policies).code) == ("deny", "directory_unreadable")
+
+
+def test_two_governors_may_share_policies_and_a_people_file(tmp_path: Path) -> None:
+    """Named twice by its path it is one directory; another path is another."""
+    for name in ("people.yaml", "other.yaml"):
+        (tmp_path / name).write_text(PEOPLE)
+    policies = PolicySet([Rule("r", "x", "require_approval", approvers=["bob"])])
+    for tenant in ("a", "b"):
+        Governor(policies, store="memory://", tenant=tenant, people=tmp_path / "people.yaml").close_sync()
+    Governor(policies, store="memory://", tenant="c").close_sync()
+    with pytest.raises(ConfigError, match="another directory"):
+        Governor(policies, store="memory://", people=tmp_path / "other.yaml")
