@@ -457,3 +457,14 @@ async def test_a_reader_that_trusts_the_payload_would_be_seen(here: Office, monk
     monkeypatch.setattr("governor_agents.handlers.slack.clicks.text_at", trusting)
     found = await _odd_requests(here, posted, 200)
     assert any(not isinstance(answer, Answer) or answer.refused == "fault" for answer in found)
+
+
+async def test_long_words_reach_people_too(tmp_path: Path) -> None:
+    """A refusal that lists hundreds of people has no room in a message; its beginning is told."""
+    many = ", ".join(f"slack:T01/U1{at:04d}" for at in range(200))
+    async with office(tmp_path / "a.db", POLICY.replace(ADDRESS[BOB], f"{ADDRESS[BOB]}, {many}")) as here:
+        posted = await here.ask()
+        assert (await here.click(posted, "approve", by=CAROL)).refused == "not_an_approver"
+        assert "may not decide" in here.told(CAROL)[0]
+        assert here.told(CAROL)[0].endswith(" ...")
+        assert here.slack.refusals() == []

@@ -77,19 +77,19 @@ def length(text: str) -> int:
 
 def reason(action: str, origin: Origin, headline: str, *, needed: bool) -> Json:
     """Asks for a reason to approve or to reject."""
-    return _modal(action, origin, [*_words(headline), _text_input(REASON, "Reason", needed=needed)])
+    return _modal(action, origin, [*_head(headline), _text_input(REASON, "Reason", needed=needed)])
 
 
 def respond(origin: Origin, headline: str, *, needed: bool) -> Json:
     """Asks for the answer that takes the place of the tool's result."""
     answer = _text_input(ANSWER, "The answer that the agent gets instead of the tool's result", needed=True)
-    return _modal(RESPOND, origin, [*_words(headline), answer, _text_input(REASON, "Reason", needed=needed)])
+    return _modal(RESPOND, origin, [*_head(headline), answer, _text_input(REASON, "Reason", needed=needed)])
 
 
 def comment(origin: Origin, headline: str) -> Json:
     """Asks for a comment."""
     asked = _text_input(TEXT, "Comment (it decides nothing)", needed=True, most=MAX_COMMENT)
-    return _modal(COMMENT, origin, [*_words(headline), asked])
+    return _modal(COMMENT, origin, [*_head(headline), asked])
 
 
 def delegate(origin: Origin, headline: str, people: Sequence[str]) -> Json | None:
@@ -99,12 +99,12 @@ def delegate(origin: Origin, headline: str, people: Sequence[str]) -> Json | Non
         return None
     select = {"type": "static_select", "action_id": INPUT, "options": _options(labels)}
     asked = _input(TO, "Who may decide in your place too", select, needed=True)
-    return _modal(DELEGATE, origin, [*_words(headline), asked])
+    return _modal(DELEGATE, origin, [*_head(headline), asked])
 
 
 def edit(form: Form, origin: Origin, headline: str) -> Json | None:
     """The form; None when it does not fit into a modal."""
-    blocks = _words(headline)
+    blocks = _head(headline)
     for field in form.fields:
         block = _field(field)
         if block is None:
@@ -123,8 +123,10 @@ def confirm(origin: Origin, headline: str, changed: Sequence[str], *, needed: bo
     """Shows the new arguments whole and asks whether they are meant; None when they do not fit."""
     if length(origin.metadata()) > METADATA_ROOM:
         return None
-    told = f"Changed: {', '.join(changed)}. These are the complete arguments as they will run:"
-    blocks = [*_words(headline), *_words(told), *literal(visible(origin.args))]
+    names = ", ".join(changed)
+    what = names if length(names) <= TEXT_ROOM else f"{len(changed)} arguments"
+    told = f"Changed: {what}. These are the complete arguments as they will run:"
+    blocks = [*_head(headline), *_words(told), *literal(visible(origin.args))]
     return _modal(CONFIRM, origin, [*blocks, _text_input(REASON, "Reason", needed=needed)])
 
 
@@ -177,8 +179,13 @@ def _plain(text: str) -> Json:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
+def _head(headline: str) -> list[Json]:
+    """The headline, unless values in it have made it longer than anybody reads; the card names the request then."""
+    return _words(headline if length(headline) <= 3 * TEXT_ROOM else "The request on the card that you came from")
+
+
 def _words(text: str) -> list[Json]:
-    """Our own words, or a headline: visible texts that may be longer than one block holds."""
+    """Visible texts that may be longer than one block holds."""
     parts = [text[at : at + TEXT_ROOM // 2] for at in range(0, len(text), TEXT_ROOM // 2)]
     return [{"type": "section", "text": _plain(part)} for part in parts]
 

@@ -51,8 +51,8 @@ def errors(by_block: dict[str, str]) -> Json:
 
 
 def instead(title: str, text: str) -> Json:
-    """The modal's place is taken by words."""
-    return {"response_action": "update", "view": modals.notice(title, text)}
+    """The modal's place is taken by words, cut where they are longer than Slack takes."""
+    return {"response_action": "update", "view": modals.notice(title, text[: 10 * modals.TEXT_ROOM])}
 
 
 async def _act(desk: Desk, behind: Behind, action: str, origin: Origin, values: Json, actor: Actor) -> Outcome:

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 RESPONSE_URLS = ("https://hooks.slack.com/", "https://hooks.slack-gov.com/")
 """How a ``response_url`` begins; nothing is sent to any other, whoever wrote it into a payload."""
 
+MOST = 2_500
+"""Characters of what one person is told."""
+
 _PATIENCE = aiohttp.ClientTimeout(total=10)
 
 
@@ -32,7 +35,11 @@ class Ear:
     allowed: Sequence[str] = RESPONSE_URLS
 
     async def tell(self, text: str) -> bool:
-        """Tell it; False when that was not possible. Raises nothing: what counts is the record, not this message."""
+        """Tell it; False when that was not possible. Raises nothing: what counts is the record, not this message.
+
+        Words longer than Slack takes (a refusal may list hundreds of names) are cut; they are no part of a request.
+        """
+        text = text if len(text) <= MOST else f"{text[:MOST]} ..."
         client = await self.clients(self.actor.team) if self.channel else None
         if client is not None and await self._ephemeral(client, text):
             return True
