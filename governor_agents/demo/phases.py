@@ -51,18 +51,12 @@ async def decide(framework: str, store: str, run: str, how: str) -> dict[str, An
     async with Governor(PolicySet.from_text(shop.policy(), name="governor.yaml"), store=store) as made:
         decisions: list[str] = []
         for approval in (await made.get(run)).approvals:
-            decision = _decision(how) if how != "ask" else await asyncio.to_thread(_ask, approval)
+            decision = shop.decision(how) if how != "ask" else await asyncio.to_thread(_ask, approval)
             if decision is None:
                 return {"decisions": decisions, "skipped": True}
             await made.decide(approval.id, decision, by=shop.me(), digest=approval.call.digest, channel="terminal")
             decisions.append(decision.kind)
         return {"decisions": decisions}
-
-
-def _decision(how: str) -> Decision:
-    if how == "edit":
-        return Decision.edit(shop.EDITED, shop.REASON[how])
-    return Decision.reject(shop.REASON[how]) if how == "reject" else Decision.approve(shop.REASON[how])
 
 
 def _ask(approval: Any) -> Decision | None:

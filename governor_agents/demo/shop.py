@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from governor_agents.core.records import Decision
 from governor_agents.handlers.terminal import local_person
 
 QUESTION = "Customer says order 4711 arrived broken. Please refund it."
@@ -29,9 +30,17 @@ def me() -> str:
 
 
 def policy() -> str:
-    """The policy file, with the person who runs the demo in it."""
+    """The policy file, with the person who runs the demo in it, and the channel of ``$GOVERNOR_DEMO_CHANNEL``."""
     text = (files("governor_agents.demo") / "governor.yaml").read_text(encoding="utf-8")
-    return text.replace("local:you", json.dumps(me()))
+    channel = os.environ.get("GOVERNOR_DEMO_CHANNEL") or "terminal"
+    return text.replace("[terminal]", f"[{channel}]").replace("local:you", json.dumps(me()))
+
+
+def decision(how: str) -> Decision:
+    """What is decided when the demo decides by itself."""
+    if how == "edit":
+        return Decision.edit(EDITED, REASON[how])
+    return Decision.reject(REASON[how]) if how == "reject" else Decision.approve(REASON[how])
 
 
 def ledger() -> Path:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import logging
 import shutil
 import ssl
 import tempfile
@@ -112,6 +113,7 @@ class SmtpServer:
         return f"{scheme}://{login}127.0.0.1:{self.port}?{asked}"
 
     def __enter__(self) -> Self:
+        logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd warns of what it does itself
         self._thread.start()
         self.up()
         return self

@@ -1,9 +1,5 @@
 """The demo's contract: three processes, one decision, and a gated tool that runs as often as was decided."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,56 +8,12 @@ import pytest
 
 from governor_agents import Governor
 from governor_agents.demo import shop
+from tests.shown_demo import Shown
 from tests.stores import KNOWN, STORES
 
-ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ["openai-agents", "langchain"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
-
-
-class Shown:
-    """One call of the demo, and what it left behind. Runs in a session of its own, so that nothing of it can hide."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        process = subprocess.Popen(
-            [sys.executable, "-m", "governor_agents", "demo", *words],
-            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.stdout, self.stderr = process.communicate()
-        self.code = process.returncode
-        self.session = process.pid
-
-    def lines(self) -> dict[str, dict[str, Any]]:
-        """The JSON lines at the end of stdout, by framework."""
-        assert self.code == 0, self.stdout + self.stderr
-        found = [json.loads(line) for line in self.stdout.splitlines()]
-        return {line["framework"]: line for line in found}
-
-    def ledger(self, framework: str) -> list[dict[str, Any]]:
-        """What the tools themselves wrote down."""
-        files = list(self.folder.glob(f"*/{framework}.ledger"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-    def left_behind(self) -> list[int]:
-        """Processes of the demo's session that still live."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:  # it has just ended
-                continue
-            if fields[0] != "Z" and int(fields[3]) == self.session:
-                found.append(int(stat.parent.name))
-        return found
 
 
 @pytest.fixture(scope="module")

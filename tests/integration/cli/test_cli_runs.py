@@ -263,9 +263,14 @@ def test_demo_hands_its_options_over(shop, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(demo, "main", lambda **options: seen.append(options) or 1)
     assert shop("--store", "sqlite:///d.db", "demo", "--framework", "langchain", "--decide", "edit", "--json").code == 1
     assert shop("demo").code == 1
+    real = ("--channel", "slack", "--slack-token", "xoxb-1", "--slack-app-token", "xapp-1", "--to", "U02")
+    assert shop("demo", *real).code == shop("demo", "--channel", "email", "--smtp-url", "smtp://h").code == 1
+    usual = {"framework": "all", "decide": "ask", "channel": "terminal", "real": demo.Real(), "store": None}
     assert seen == [
-        {"framework": "langchain", "decide": "edit", "store": "sqlite:///d.db", "json": True},
-        {"framework": "all", "decide": "ask", "store": None, "json": False},
+        usual | {"framework": "langchain", "decide": "edit", "store": "sqlite:///d.db", "json": True},
+        usual | {"json": False},
+        usual | {"channel": "slack", "real": demo.Real("xoxb-1", "xapp-1", "", "U02"), "json": False},
+        usual | {"channel": "email", "real": demo.Real("", "", "smtp://h"), "json": False},
     ]
 
 
