@@ -1,15 +1,20 @@
 """Runs a snippet of the README without a provider: ``readme_model.py app.py``, or ``readme_model.py worker app:governor``.
 
 What stands in the snippet stays as it is; only where the frameworks turn the name of a model into a client, a scripted
-model is put in its place. It asks for a refund of 120, and then repeats what it was told.
+model is put in its place. It makes the calls of ``$SCRIPTED_CALLS`` one after the other (default: a refund of 120), and
+then repeats what it was told.
 """
 
+import json
+import os
 import runpy
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+CALLS = json.loads(os.environ.get("SCRIPTED_CALLS", '[["refund", {"order": "4711", "amount": 120.0}]]'))
 
 
 def patch_openai_agents() -> None:
@@ -25,10 +30,10 @@ def patch_openai_agents() -> None:
             return ModelResponse(output=[self._next(told)], usage=Usage(), response_id=None)
 
         def _next(self, told: list[str]) -> Any:
-            if not told:
-                call = f"call_{uuid.uuid4().hex}"
+            if len(told) < len(CALLS):
+                (tool, args), call = CALLS[len(told)], f"call_{uuid.uuid4().hex}"
                 return ResponseFunctionToolCall(
-                    type="function_call", call_id=call, name="refund", arguments='{"order": "4711", "amount": 120.0}'
+                    type="function_call", call_id=call, name=tool, arguments=json.dumps(args)
                 )
             words = [ResponseOutputText(type="output_text", text=told[-1], annotations=[])]
             return ResponseOutputMessage(id="m", type="message", role="assistant", status="completed", content=words)
@@ -56,8 +61,10 @@ def patch_langchain() -> None:
 
         def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
             told = [message for message in messages if isinstance(message, ToolMessage)]
-            call = {"name": "refund", "args": {"order": "4711", "amount": 120.0}, "id": f"call_{uuid.uuid4().hex}"}
-            message = AIMessage(str(told[-1].content)) if told else AIMessage("", tool_calls=[call])
+            message = AIMessage(str(told[-1].content)) if told else AIMessage("")
+            if len(told) < len(CALLS):
+                tool, given = CALLS[len(told)]
+                message = AIMessage("", tool_calls=[{"name": tool, "args": given, "id": f"call_{uuid.uuid4().hex}"}])
             return ChatResult(generations=[ChatGeneration(message=message)])
 
     factory.init_chat_model = lambda *args, **kwargs: Scripted()
