@@ -67,17 +67,20 @@ def go_on(behind: set[asyncio.Task[Any]], work: Callable[[], Awaitable[Any]]) ->
 
 @contextlib.asynccontextmanager
 async def slack_open(site: Site, state: Any) -> AsyncIterator[None]:
-    """Let Slack in while the app runs, where it is set up."""
+    """Let Slack in while the app runs, where it is set up. Nobody waits for Slack to answer: the pages go on."""
     state.slack = None
     async with contextlib.AsyncExitStack() as stack:
         try:
             if (handler := _handler(site)) is not None:
-                await _start(site, handler, state, stack)
-                site.channels["slack"] = "ok"
+                _start(site, handler, state, stack)
         except ConfigError as error:
-            site.channels["slack"] = "unusable"
-            log.error("slack cannot be used: %s", error)
+            _unusable(site, state, error)
         yield
+
+
+def _unusable(site: Site, state: Any, error: ConfigError) -> None:
+    site.channels["slack"], state.slack = "unusable", None
+    log.error("slack cannot be used: %s", error)
 
 
 def _handler(site: Site) -> SlackHandler | None:
@@ -93,7 +96,8 @@ def _handler(site: Site) -> SlackHandler | None:
     return handler if isinstance(handler, SlackHandler) else None
 
 
-async def _start(site: Site, handler: SlackHandler, state: Any, stack: contextlib.AsyncExitStack) -> None:
+def _start(site: Site, handler: SlackHandler, state: Any, stack: contextlib.AsyncExitStack) -> None:
+    """Open the route, where there is a secret, and begin to talk to Slack. Raises `ConfigError`."""
     from governor_agents.handlers.slack.inbound import SlackInbound
     from governor_agents.handlers.slack.signature import SigningSecrets
     from governor_agents.handlers.slack.socket import SlackSocket
@@ -102,15 +106,26 @@ async def _start(site: Site, handler: SlackHandler, state: Any, stack: contextli
     secret, token = os.environ.get(SIGNING_SECRET, ""), os.environ.get(APP_TOKEN, "")
     if not secret and not token:
         raise ConfigError(f"nothing can come in: set {SIGNING_SECRET} (HTTP) or {APP_TOKEN} (Socket Mode)")
-    await handler.start(site.desk)
     secrets = SigningSecrets.of(secret) if secret else None
-    inbound = SlackInbound(site.desk, _clients(handler), secrets, home=handler.show_home)
+    inbound = state.slack = SlackInbound(site.desk, _clients(handler), secrets, home=handler.show_home)
     stack.push_async_callback(inbound.close)
-    state.slack = inbound
-    if token:
-        socket = SlackSocket(token, inbound, url=os.environ.get("SLACK_API_URL") or API)
+    socket = SlackSocket(token, inbound, url=os.environ.get("SLACK_API_URL") or API) if token else None
+    if socket is not None:
         stack.push_async_callback(socket.close)
-        await _connect(socket, stack)
+    site.channels["slack"] = "starting"
+    talking = asyncio.ensure_future(_talk(site, handler, state, socket))
+    stack.callback(talking.cancel)
+
+
+async def _talk(site: Site, handler: SlackHandler, state: Any, socket: SlackSocket | None) -> None:
+    """Ask Slack about the tokens, and connect; a Slack that does not answer is asked again."""
+    try:
+        await handler.start(site.desk)
+        if socket is not None:
+            await _connect(socket)
+        site.channels["slack"] = "ok"
+    except ConfigError as error:
+        _unusable(site, state, error)
 
 
 def _clients(handler: SlackHandler) -> Callable[[str], Awaitable[AsyncWebClient | None]]:
@@ -124,26 +139,14 @@ def _clients(handler: SlackHandler) -> Callable[[str], Awaitable[AsyncWebClient 
     return client
 
 
-async def _connect(socket: SlackSocket, stack: contextlib.AsyncExitStack) -> None:
-    """Connect now, or keep trying while the app runs. Raises `ChannelUnusable`."""
-    try:
-        await socket.start()
-    except DeliveryFailed as error:
-        log.warning("slack: %s; it is tried again", error)
-        task = asyncio.ensure_future(_keep_trying(socket))
-        stack.callback(task.cancel)
-
-
-async def _keep_trying(socket: SlackSocket) -> None:
+async def _connect(socket: SlackSocket) -> None:
+    """Connect; when Slack gives no connection, try again, for as long as the app runs. Raises `ChannelUnusable`."""
     wait = FIRST
     while True:
-        await asyncio.sleep(wait)
-        wait = min(MOST, wait * 2)
         try:
             await socket.start()
             return
         except DeliveryFailed as error:
             log.warning("slack: %s; it is tried again", error)
-        except ConfigError as error:
-            log.error("slack cannot be used: %s", error)
-            return
+        await asyncio.sleep(wait)
+        wait = min(MOST, wait * 2)

@@ -166,6 +166,8 @@ async def test_a_wrong_setting_is_named_and_the_pages_go_on(
     with open_office(tmp_path) as office:
         async with httpx.AsyncClient(base_url=office.url) as client:
             ready = await client.get("/readyz")
+            while ready.json()["channels"]["slack"] == "starting":
+                ready = await client.get("/readyz")
         assert ready.status_code == 200
         assert ready.json()["channels"]["slack"] == "unusable"
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -199,3 +201,13 @@ async def test_slack_that_was_away_at_the_start_is_asked_again(
             await slack.post(slack.click(space, card, "approve", by=ALICE), f"{office.url}/slack")
             assert await state_of(governor, id) is CallState.APPROVED
         await slack.until(lambda: slack.connections)
+
+
+async def test_a_slack_that_hangs_holds_up_no_page(slack: SlackServer, tmp_path: Path) -> None:
+    """While Slack does not answer, the app is there and says that the channel is starting."""
+    slack.trouble("auth.test", "hang")
+    with open_office(tmp_path) as office:
+        async with httpx.AsyncClient(base_url=office.url) as client:
+            ready = await client.get("/readyz")
+            assert ready.json()["channels"]["slack"] == "starting"
+            slack.calm()
