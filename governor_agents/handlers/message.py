@@ -284,10 +284,9 @@ def _decided(call: Call, vote: Vote) -> str:
 
 
 def _voter(vote: Vote) -> str:
-    if not vote.seat or vote.seat == vote.by:
+    if not vote.standing:  # a seat alone is another name of the same person
         return visible(vote.by)
-    standing = f" ({vote.standing})" if vote.standing else ""
-    return f"{visible(vote.by)} in the place of {visible(vote.seat)}{standing}"
+    return f"{visible(vote.by)} in the place of {visible(vote.seat)} ({vote.standing})"
 
 
 def _handed(over: HandOver) -> str:

@@ -326,7 +326,6 @@ CONFIGURATIONS: dict[str, Configuration] = {
         ),
         workers=1,
         tries=1,
-        short=True,
     ),
     "reminders": Configuration(
         "People are reminded, until it is decided or over.",

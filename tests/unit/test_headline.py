@@ -92,7 +92,7 @@ def test_message_tells_who_looks_who_was_handed_the_seat_and_what_was_written() 
         taken_up=TakenUp("bob", NOW),
         handed=(HandOver("alice", "bob", "alice", NOW), HandOver("cfo", "eve", "coordinator", NOW, moved=True)),
         comments=(Comment("bob", NOW, "looks\u202e fine"),),
-        votes=(Vote("bob", "approve", NOW, approval.call.digest, seat="alice"),),
+        votes=(Vote("bob", "approve", NOW, approval.call.digest, seat="alice", standing="substitute"),),
     )
     notice = Notice("1:asked:slack", call.n, "asked", "slack", NOW, held=True)
     message = Message.of(Approval(replace(approval.run, outbox=(notice,)), call), alike=["run_b.1"])
@@ -105,7 +105,7 @@ def test_message_tells_who_looks_who_was_handed_the_seat_and_what_was_written() 
         "seat of cfo: eve decides instead (handed over by coordinator at 2026-11-18 11:06:40 UTC)",
     ]
     assert ("comment", "bob at 2026-11-18 11:06:40 UTC: looks\\u{202E} fine") in told
-    assert ("vote", "approved by bob in the place of alice at 2026-11-18 11:06:40 UTC") in told
+    assert ("vote", "approved by bob in the place of alice (substitute) at 2026-11-18 11:06:40 UTC") in told
     assert ("held", HELD) in told
     assert "held" not in dict(Message.of(Approval(approval.run, call)).facts())
     assert "looks\\u{202E} fine" in to_text(message)
