@@ -253,3 +253,13 @@ async def test_a_member_of_two_workspaces_of_one_company_is_met_in_each(here: Of
     made = here.slack.click(here.space, posted.message, "approve", by=ALICE)
     assert (await here.send(made.changed(user__team_id="T02"))).refused == ""
     assert (await here.call(posted)).state is CallState.APPROVED
+
+
+async def test_somebody_of_another_company_in_a_shared_channel_decides_nothing(here: Office) -> None:
+    """Slack calls such a person no stranger, and lets them click; that their home is another workspace is what counts."""
+    here.space.conversations["C1"].members.add("U14")
+    posted = await here.ask()
+    for home in ("T02", "T01", None):
+        made = here.slack.click(here.space, posted.message, "approve", by="U14").changed(user__team_id=home)
+        assert (await here.send(made)).refused == "other_workspace"
+    assert (await here.call(posted)).state is CallState.PENDING
