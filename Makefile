@@ -18,7 +18,7 @@ TYPES_FLOOR := 0.85
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/.demo ## run the main job, for both frameworks: ARGS="--decide reject"
+demo: .venv/.demo ## run the main job, for both frameworks: ARGS="--decide reject", ARGS="--channel slack"
 	@$(BIN)/governor-agents demo --framework all $(ARGS)
 
 test: .venv/.test .venv/.browser ## run the whole test suite: ARGS="-k sqlite"
