@@ -68,8 +68,11 @@ class TerminalHandler:
         """The stream stays the caller's."""
 
     async def notify(self, approval: Approval, to: str = "") -> str:
-        """Print the whole request and how to decide it. Keeps no card."""
+        """Print the whole request and how to decide it; what is decided already, as `update` does. Keeps no card."""
         message = Message.of(approval)
+        if not message.waits:
+            await self.update(approval, "", to)
+            return ""
         commands = Commands(self._store, approval.run.tenant).deciding(message, approval.id)
         self._print("\n" + to_text(message) + "\ndecide:\n" + "".join(f"  {line}\n" for line in commands))
         return ""

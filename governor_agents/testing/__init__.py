@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from governor_agents.testing.clock import MovableClock
+    from governor_agents.testing.handlers import Channel, HandlerConformance, Shown
     from governor_agents.testing.stores import ClockedStoreConformance, SharedStoreConformance, StoreConformance
 
-__all__ = ["ClockedStoreConformance", "MovableClock", "SharedStoreConformance", "StoreConformance"]
+__all__ = [
+    "Channel",
+    "ClockedStoreConformance",
+    "HandlerConformance",
+    "MovableClock",
+    "SharedStoreConformance",
+    "Shown",
+    "StoreConformance",
+]
 
 _HOMES = {
+    "Channel": "governor_agents.testing.handlers",
+    "HandlerConformance": "governor_agents.testing.handlers",
+    "Shown": "governor_agents.testing.handlers",
     "ClockedStoreConformance": "governor_agents.testing.stores",
     "MovableClock": "governor_agents.testing.clock",
     "SharedStoreConformance": "governor_agents.testing.stores",
