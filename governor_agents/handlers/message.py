@@ -28,6 +28,7 @@ __all__ = [
     "asks",
     "bound_files",
     "flatten",
+    "lasting",
     "outcome",
     "parse_visible",
     "to_text",
@@ -79,7 +80,7 @@ class Message:
     epoch seconds for channels that count down. ``replaces`` is the call in whose place this one was asked, or empty;
     ``restored`` says that it comes from an old copy of the store. ``alike`` are the ids of identical calls that wait
     for the same decision; ``held`` says that it was kept back because too much was asked at once. ``risk`` is as
-    declared; ``delegates`` are those to whom a seat may be handed.
+    declared; ``delegates`` are those to whom a seat may be handed. ``lasting`` is the outcome as it stands on a card.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Message:
     state: str
     waits: bool
     outcome: str
+    lasting: str
     risk: str
     handed: tuple[str, ...]
     taken_up: str
@@ -155,6 +157,7 @@ class Message:
             state=call.state.value,
             waits=call.state is CallState.PENDING,
             outcome=outcome(call),
+            lasting=lasting(call),
             risk=call.risk,
             handed=tuple(map(_handed, call.handed)),
             taken_up="" if call.taken_up is None else visible(call.taken_up.by) + f", since {when(call.taken_up.at)}",
@@ -274,6 +277,15 @@ def outcome(call: Call, *, silent: bool = False) -> str:
         CallState.FAILED: f"it failed{told}",
     }[call.state]
     return f"{decided or 'allowed by policy'}; {ran}"
+
+
+_MOVING = (CallState.APPROVED, CallState.EXECUTING, CallState.RETRY, CallState.RECONCILING)
+
+
+def lasting(call: Call) -> str:
+    """The outcome as it stands on a card: without what changes when the call runs, since no card is shown anew then."""
+    vote = call.decided_by
+    return _decided(call, vote) if vote is not None and call.state in _MOVING else outcome(call)
 
 
 def _decided(call: Call, vote: Vote) -> str:

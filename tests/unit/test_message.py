@@ -494,7 +494,9 @@ def test_an_edit_shows_both_sides() -> None:
     ],
 )
 def test_outcome_says_who_decided_when_and_why(decision: Decision, words: str) -> None:
-    assert Message.of(decided(approval_of({"a": 1}), decision)).outcome == words
+    message = Message.of(decided(approval_of({"a": 1}), decision))
+    assert message.outcome == words
+    assert message.lasting == words.removesuffix("; not run yet"), "what stands on a card stays true when it runs"
 
 
 def test_show_gives_html_to_a_notebook_and_text_elsewhere() -> None:

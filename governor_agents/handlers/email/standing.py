@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 from governor_agents.core.calls import freeze, thaw
 from governor_agents.core.records import Approval, Call, CallState
 from governor_agents.errors import ArgumentsError
-from governor_agents.handlers.message import outcome, visible, when
+from governor_agents.handlers.message import lasting, visible, when
 
 _CLOSED = frozenset(
     {CallState.REJECTED, CallState.ANSWERED, CallState.EXPIRED, CallState.CANCELLED, CallState.SUPERSEDED}
@@ -85,7 +85,7 @@ def news(before: Standings, after: Standings, approvals: Mapping[str, Approval],
 def _changed(before: Standing, after: Standing, approval: Approval, person: str) -> Iterator[str]:
     if after.state != "waits":
         if after.state != before.state:
-            yield f"Closed: {outcome(approval.call)}."
+            yield f"Closed: {lasting(approval.call)}."
     elif after.digest != before.digest or before.state != "waits":
         editor = next((vote.by for vote in approval.call.votes if vote.kind == "edit"), "")
         yield f"{visible(editor)} edited the request: look at it again." if editor else _ANEW

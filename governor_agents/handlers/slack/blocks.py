@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from governor_agents.core.records import Approval, CallState
-from governor_agents.handlers.message import Message, outcome, parse_visible, visible
+from governor_agents.handlers.message import Message, lasting, parse_visible, visible
 from governor_agents.handlers.slack.controls import (
     APPROVE,
     CLAIM,
@@ -132,7 +132,7 @@ def room(blocks: Sequence[Block]) -> int:
 
 def _beside(message: Message) -> str:
     """What a notification says."""
-    told = message.headline if message.waits else f"{message.headline}: {message.outcome}"
+    told = message.headline if message.waits else f"{message.headline}: {message.lasting}"
     text = next((text for text in map(_inert, (told, message.headline)) if len(text) <= FALLBACK), "")
     return text or "A request for approval"
 
@@ -174,7 +174,7 @@ def _elsewhere(message: Message, controls: Controls) -> str:
 def _head(message: Message) -> Iterator[Block]:
     yield header(message.headline)
     if not message.waits:
-        yield section(bold(_capital(message.outcome)))
+        yield section(bold(_capital(message.lasting)))
     for label, text in _warnings(message):
         yield section(bold(f"{label}: "), _text(text))
 
@@ -192,8 +192,8 @@ def _mentions(message: Message, controls: Controls) -> Iterator[Block]:
 
 def _others(message: Message, others: Sequence[Approval]) -> Iterator[Block]:
     """Identical calls on the same card that were decided otherwise, or apart from this one."""
-    lines = [f"{visible(other.id)}: {outcome(other.call)}" for other in others if not (message.waits and _waits(other))]
-    if lines and (message.waits or any(not line.endswith(f": {message.outcome}") for line in lines)):
+    lines = [f"{visible(other.id)}: {lasting(other.call)}" for other in others if not (message.waits and _waits(other))]
+    if lines and (message.waits or any(not line.endswith(f": {message.lasting}") for line in lines)):
         yield _quoted("Identical calls", "\n".join(lines))
     elif lines:
         ids = ", ".join(visible(other.id) for other in others)
