@@ -1,3 +1,0 @@
-"""Moved: import `governor_agents.testing.slack_interactions`."""
-
-from governor_agents.testing.slack_interactions import *  # noqa: F403
