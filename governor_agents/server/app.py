@@ -118,4 +118,10 @@ async def _answer(app: FastAPI, scope: Scope, error: Refused | GovernorError | T
 
 
 def _error_page(status: int, words: str) -> Response:
-    return page("error.html", status=status, title=TITLES.get(status, "That did not work"), words=words, more="")
+    return page(
+        "error.html",
+        status=status,
+        title=TITLES.get(status, "That did not work"),
+        words=words,
+        login=status in (404, 410),
+    )

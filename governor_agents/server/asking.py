@@ -78,6 +78,7 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
         "leave": reader.leave,
         "message": message,
         "tone": TONES.get(first.call.state, "pending"),
+        "holds": first.call.taken_up is not None and first.call.taken_up.by == voter.id,
         "then": "" if open_ or first.call.votes == () else visible(after_decision(first, first.run)),
         "told": told,
         "used": used,

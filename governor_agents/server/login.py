@@ -90,7 +90,7 @@ async def enter(link: LoginLink, request: Request) -> Response:
         raise Refused(410, error.code, "This link was used before. Ask for another.", by=link.token.person) from None
     within = site.settings.session
     text = await site.desk.tokens.issue(SESSION, link.token.person, "", within=within)
-    answer = RedirectResponse(link.token.subject or "/login/done", 303)
+    answer = RedirectResponse(link.token.subject or "/", 303)
     set_cookie(site, answer, cookie_name(site), text, within)
     return answer
 

@@ -17,6 +17,7 @@ import pytest
 from governor_agents import Decision
 from governor_agents.core.records import Approval, Comment, HandOver, TakenUp
 from governor_agents.handlers.visible import visible
+from governor_agents.nonces import nonce
 from governor_agents.server import pages
 from tests.browser.payloads import PAYLOADS
 from tests.pages import BOSS, CFO, Office, make_office, served
@@ -57,7 +58,7 @@ def unlimited() -> dict[str, Any]:
     return {"rates": Rates(much, much, much, much, much)}
 
 
-async def hostile(office: Office, text: str) -> Approval:
+async def hostile(office: Office, text: str, reader: str) -> Approval:
     """A request with this text wherever the record holds one."""
     schema = {
         "type": "object",
@@ -76,7 +77,7 @@ async def hostile(office: Office, text: str) -> Approval:
         reason=text,
         policy=text,
         names=(text,),
-        people=(CFO, BOSS, text),
+        people=(CFO, BOSS, reader, text),
         quorum=2,
         headline=text + " {{ call.tool }} {{ args.note }}",
         schema=json.dumps(schema).encode(),
@@ -93,11 +94,14 @@ async def hostile(office: Office, text: str) -> Approval:
 
 def shapes(office: Office, page: Page, text: str, whole: bool) -> list[dict[str, Any]]:
     """The request after a login; as a ``whole`` also by a link, with a form that came back, and decided."""
-    asked = office.run(hostile(office, text))
+    reader = f"{nonce()}@example.com"  # for whom nothing else waits
+    asked = office.run(hostile(office, text, reader))
     (cookie,) = office.run(office.session()).values()
     found = [look(page, f"{office.url}/requests/{asked.id}", cookie)]
     if not whole:
         return found
+    (theirs,) = office.run(office.session(reader)).values()
+    found.append(look(page, f"{office.url}/", theirs))
     found.append(look(page, office.url + office.run(office.link(asked))))
     form = page.locator("form:has(input[value=decide])")
     form.locator("input[value=reject]").check()
@@ -131,7 +135,7 @@ def look(page: Page, url: str, cookie: str = "") -> dict[str, Any]:
 def differences(office: Office, browser: Browser, payloads: tuple[str, ...], every: int) -> list[str]:
     """Where a payload became more than text: another element, a script, a handler, a dialog, a request elsewhere.
 
-    All four pages for each ``every``-th payload, of which 0 is none.
+    All five pages for each ``every``-th payload, of which 0 is none.
     """
     found: list[str] = []
     context = browser.new_context(java_script_enabled=True)

@@ -350,3 +350,29 @@ async def test_what_is_none_of_ones_business_looks_like_nothing(tmp_path: Path) 
         assert (await web.get(link)).text == (await web.get("/confirm/" + "x" * 43)).text
     for each in (ours, theirs):
         await each.governor.close()
+
+
+async def test_what_waits_is_listed_for_whoever_may_decide_it(office: Office, web: httpx.AsyncClient) -> None:
+    """After a login that began nowhere: one's own requests, each with its page, and nobody else's."""
+    mine, theirs = await office.ask(), await office.ask({"order": "for the boss"}, people=(BOSS,), tool="other_tool")
+    assert (await web.get("/")).status_code == 401
+    text = await office.governor.desk.tokens.issue("login", CFO, "", within=60.0)
+    entered = await web.post(f"/login/{text}", data=form_in(await opened(web, f"/login/{text}")))
+    assert entered.headers["location"] == "/"
+    html = await opened(web, "/")
+    assert f'href="/requests/{mine.id}"' in html and theirs.id not in html and "other_tool" not in html
+    await opened(web, f"/requests/{mine.id}")
+    web.cookies.clear()
+    web.cookies.update(await office.session(EVE))
+    assert "Nothing waits for you." in await opened(web, "/")
+
+
+async def test_whoever_looks_at_it_lets_go_again(office: Office, web: httpx.AsyncClient) -> None:
+    """A claim by a page, and its end by the same."""
+    asked = await office.ask()
+    link = await office.link(asked)
+    assert (await web.post(link, data=form_in(await opened(web, link), "take-up"))).status_code == 200
+    held = (await office.governor.approval(asked.id)).call.taken_up
+    assert held is not None and held.by == CFO
+    assert (await web.post(link, data=form_in(await opened(web, link), "release"))).status_code == 200
+    assert (await office.governor.approval(asked.id)).call.taken_up is None
