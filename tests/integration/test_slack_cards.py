@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ import pytest
 from governor_agents import Decision, Governor, PolicySet
 from governor_agents.adapters.functions import Governed
 from governor_agents.core.ports import Place
-from governor_agents.core.records import Approval, Change, Run
+from governor_agents.core.records import Approval, Change, Event, Run
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.blocks import parse
 from governor_agents.handlers.slack.card import EVENT
+from governor_agents.handlers.slack.controls import Spot
 from governor_agents.handlers.slack.handler import SlackHandler
 from governor_agents.testing.slack_server import Message, SlackServer, Workspace
 
@@ -62,7 +64,7 @@ class Here:
         def step(run: Run, now: float) -> Change:
             call = run.call(n)
             assert call is not None
-            return Change(run.with_call(replace(call, **changes)))
+            return Change(run.with_call(replace(call, **changes)), (Event("call.changed", n),))
 
         await self.governor.loop.bridge(self.governor.runs.change(approval.run.id, step))
         return await self.fresh(approval)
@@ -269,6 +271,19 @@ async def test_a_reminder_comes_once_in_the_thread(here: Here) -> None:
     assert len(here.direct(ALICE)) == 3
 
 
+async def test_whoever_is_asked_again_is_told(here: Here) -> None:
+    """A stricter policy, or an edit, asks the same people about another digest: an update alone would ring no bell."""
+    approval = await here.ask()
+    await here.handler.notify(approval)
+    again = await here.change(approval, digest="f" * 64)
+    for _ in range(2):
+        await here.handler.notify(again)
+    card, telling = here.direct(ALICE)
+    assert telling.thread_ts == card.ts and "waits for your decision now" in shown(telling)
+    await here.handler.notify(await here.ask())
+    assert len(here.direct(ALICE)) == 2  # one more identical call is told to nobody
+
+
 async def test_identical_calls_share_one_card(here: Here) -> None:
     """Which states the count, and what became of each when they are decided apart."""
     first, second = await here.ask(), await here.ask()
@@ -408,6 +423,51 @@ async def test_a_card_that_somebody_deleted_is_let_go(here: Here) -> None:
     here.direct(ALICE).clear()
     await here.handler.update(await here.decide(approval, Decision.approve()), card)
     assert "Approved by" in shown(here.direct(BOB)[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_cards_over_a_slack_that_fails_at_random(here: Here, seed: int) -> None:
+    """Three workers at once, answers lost, limits, cut connections: in the end one card each, as the record is."""
+    random = Random(seed)
+    workers = [here.handler, *(SlackHandler([here.space.token], url=here.slack.url) for _ in range(2))]
+    for worker in workers[1:]:
+        await worker.start(here.governor.desk)
+    approvals = [await here.ask(amount=at, to="ACME") for at in range(4)]
+    troubles = []
+
+    async def work(worker: SlackHandler, approval: Approval) -> None:
+        with suppress(DeliveryFailed):
+            fresh = await here.fresh(approval)
+            await random.choice((worker.notify, lambda it: worker.update(it, "")))(fresh)
+
+    for turn in range(12):
+        if random.random() < 0.7:
+            kind = random.choice(("reset", "http", "ratelimited", "garbage"))
+            method = random.choice(("chat.postMessage", "chat.update", "chat.*", "conversations.*"))
+            applied = random.random() < 0.6
+            troubles.append(here.slack.trouble(method, kind, times=random.randrange(1, 4), applied=applied))
+        await asyncio.gather(*(work(worker, random.choice(approvals)) for worker in workers))
+        if turn % 4 == 3:
+            await here.decide(approvals[turn // 4], random.choice((Decision.approve("yes"), Decision.reject("no"))))
+    here.slack.calm()
+    for approval in approvals:
+        await here.handler.notify(await here.fresh(approval))
+    for approval in approvals:
+        fresh = await here.fresh(approval)
+        card = await here.governor.desk.cards.enter(approval, "slack")
+        for place in card.places:
+            if place.to not in (ALICE, BOB):
+                continue
+            spot = Spot.of(place.ref)
+            if spot is None:  # decided before anybody was asked there
+                assert fresh.call.state.value != "pending"
+                continue
+            (message,) = [each for each in here.direct(place.to) if each.ts == spot.ts]
+            assert ("approve" in actions(message)) is (fresh.call.state.value == "pending")
+            assert fresh.call.state.value == "pending" or f"{ALICE} at 20" in shown(message)
+    spots = {place.ref for each in approvals for place in (await here.governor.desk.cards.enter(each, "slack")).places}
+    known = {spot.ts for ref in spots if (spot := Spot.of(ref)) is not None}
+    assert len([message for message in here.cards() if message.ts not in known]) <= sum(one.met for one in troubles)
 
 
 # -- workspaces ---------------------------------------------------------------------------------------------------------

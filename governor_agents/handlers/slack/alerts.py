@@ -1,7 +1,7 @@
 """Who was told of what: an updated card rings nobody's bell; whoever is asked later, or again, is told in its thread.
 
-Each telling is a place of the card too, under a name that says all about it: where, in which round (stage and
-arguments), with how many reminders still to come, and whom. What is to be told next follows from those and the record.
+Each telling is a place of the card too, under a name that says all about it: where, in which round (stage and digest),
+with how many reminders still to come, and whom. What is to be told next follows from those and the record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from governor_agents.core.calls import sha256
 from governor_agents.core.ports import Card
 from governor_agents.core.records import Approval
 from governor_agents.handlers.message import Message
@@ -53,7 +52,7 @@ def is_alert(to: str) -> bool:
 def due(target: Target, approval: Approval, before: Iterable[Alert]) -> Alert | None:
     """What is to be told at this target now; None when everyone there knows."""
     call = approval.call
-    now = Alert(target.to, f"{call.stage}.{sha256(call.args)[:12]}", len(call.reminders), target.users)
+    now = Alert(target.to, f"{call.stage}.{call.digest[:12]}", len(call.reminders), target.users)
     same = [alert for alert in before if alert.target == now.target and alert.round == now.round]
     if not same or now.left < min(alert.left for alert in same):
         return now

@@ -57,6 +57,12 @@ class View:
         return (waiting(self.approvals) or self.approvals)[0]
 
     @property
+    def oldest(self) -> Approval:
+        """The first that was put on the card and waits: one more identical call leaves it as it is."""
+        waits = waiting(self.approvals)
+        return next((approval for approval in self.approvals if approval in waits), self.first)
+
+    @property
     def waits(self) -> bool:
         """True while anything on it is to be decided."""
         return bool(waiting(self.approvals))

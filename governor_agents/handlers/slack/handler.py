@@ -125,10 +125,10 @@ class SlackHandler:
     async def _ask(self, showing: Showing, target: Target) -> None:
         """Post the card there, or tell those who were not told yet."""
         before = list(alerts.told(showing.view.card))
-        alert = alerts.due(target, showing.view.first, before)
+        alert = alerts.due(target, showing.view.oldest, before)
         if await showing.place(target, alert.to if alert else "") or alert is None:
             return
-        blocks, text = alerts.telling(alert, showing.view.first, before)
+        blocks, text = alerts.telling(alert, showing.view.oldest, before)
         await showing.say(target, alert.to, blocks, text)
 
     async def _refresh(self, showing: Showing, targets: Sequence[Target]) -> None:
