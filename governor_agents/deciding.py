@@ -103,9 +103,11 @@ class Deciding:
 
     async def voter(self, address: str) -> Voter:
         """Whoever has this address, and for whom that person may speak now. Raises `DirectoryUnreadable`."""
+        identities = self._governor.identities
         await self._governor.open()
-        now = await self._governor.loop.bridge(self._governor.runs.now())
-        return self._governor.identities.voter(address, now)
+        asked = identities.directory is not None  # else nobody is away, and the time says nothing
+        now = await self._governor.loop.bridge(self._governor.runs.now()) if asked else 0.0
+        return identities.voter(address, now)
 
     async def those_for(self, person: str, approvals: Sequence[Approval]) -> list[Approval]:
         """Those of these approvals that somebody may decide now. Raises `DirectoryUnreadable`."""
