@@ -16,6 +16,7 @@ from governor_agents.core.verdicts import Stage
 from governor_agents.directory import open_people
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, NotFound
 from governor_agents.handlers.email import EmailHandler
+from governor_agents.handlers.message import when
 from governor_agents.testing.smtp_server import SmtpServer
 from tests.mailing import AUDIT, BOSS, CFO, PUBLIC, Read, mailing, tokens
 
@@ -43,7 +44,8 @@ async def test_each_approver_gets_a_mail_with_a_link_of_their_own() -> None:
                     card.id,
                     approval.call.digest,
                 )
-                assert stands_for.until <= (approval.deadline or 0.0)
+                assert approval.deadline is not None and stands_for.until <= approval.deadline
+                assert f"works once, and until {when(approval.deadline)}." in mail.text()
             assert len({tokens(mail.text())[0] for mail in mails}) == 2
 
 

@@ -21,6 +21,7 @@ from governor_agents.errors import DeliveryFailed, NotFound, TokenUsed
 from governor_agents.handlers.email import handler as handling
 from governor_agents.handlers.email import mime
 from governor_agents.handlers.email.letter import Letter
+from governor_agents.handlers.message import when
 from governor_agents.stores import open_store
 from governor_agents.testing import MovableClock
 from governor_agents.testing.smtp_server import Mail, SmtpServer
@@ -277,6 +278,7 @@ async def test_a_link_counts_once_for_one_purpose_until_its_time() -> None:
             await post.notify(long)
             desk = post.governor.desk
             [secret] = set(tokens(server.mails[0].text()))
+            assert f"works once, and until {when(clock() + handling.LINK_LIVES)}." in server.mails[0].text()
             with pytest.raises(NotFound):
                 await desk.tokens.look(secret, "login")
             with pytest.raises(NotFound):
