@@ -262,4 +262,6 @@ async def test_somebody_of_another_company_in_a_shared_channel_decides_nothing(h
     for home in ("T02", "T01", None):
         made = here.slack.click(here.space, posted.message, "approve", by="U14").changed(user__team_id=home)
         assert (await here.send(made)).refused == "other_workspace"
+    away = here.slack.click(here.space, posted.message, "approve", by=ALICE).changed(user__team_id="T02")
+    assert (await here.send(away)).refused == "other_workspace"  # a member, but Slack says that the click is another's
     assert (await here.call(posted)).state is CallState.PENDING

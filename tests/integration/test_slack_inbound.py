@@ -17,7 +17,9 @@ import pytest
 
 from governor_agents import Decision
 from governor_agents.core.calls import thaw
+from governor_agents.core.ports import Place
 from governor_agents.core.records import CallState
+from governor_agents.handlers.slack.controls import Spot
 from governor_agents.handlers.slack.payloads import MAX_BODY, Answer
 from governor_agents.testing.slack_interactions import Interaction
 from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, POLICY, Office, Posted, office
@@ -153,7 +155,8 @@ async def test_where_no_message_can_be_posted_the_response_url_is_used(here: Off
     assert "already approved" in here.slack.responses[-1]["text"]
     assert here.slack.responses[-1]["replace_original"] is False
     count = len(here.slack.responses)
-    for url in ("http://127.0.0.1:1/", f"http://127.0.0.1:{here.slack.port}@evil.example/response/x"):
+    reachable = click.payload["response_url"].replace("127.0.0.1", "localhost")  # the very server, by another name
+    for url in (reachable, f"http://127.0.0.1:{here.slack.port}@evil.example/response/x", "file:///etc/passwd"):
         await here.send(click.changed(response_url=url))
     assert len(here.slack.responses) == count
 
@@ -249,6 +252,19 @@ async def test_forged_controls_find_nothing(here: Office) -> None:
     moved = await here.click(other, "approve", by=ALICE, value=f"{card}.{tag}")
     assert (moved.status, moved.refused) == (403, "wrong_place")
     assert {(await here.call(each)).state for each in (posted, other)} == {CallState.PENDING}
+
+
+async def test_a_modal_of_one_workspace_is_not_submitted_from_another(here: Office) -> None:
+    """A card that stands in two workspaces: the modal of the one is not answered by a member of the other."""
+    posted = await here.ask()
+    await here.click(posted, "reject", by=ALICE)
+    submitted = here.slack.submit(here.space, here.view(), {"reason": "no"}, by=ALICE)
+    origin = json.loads(submitted.payload["view"]["private_metadata"])
+    away = Spot("T09", "C9", "1.5")
+    await here.desk.cards.change(posted.card.id, lambda card: card.placed(Place("C9", "op", away.ref())))
+    moved = submitted.changed(view__private_metadata=json.dumps({**origin, "spot": away.ref()}))
+    assert (await here.send(moved)).status == 422
+    assert (await here.call(posted)).state is CallState.PENDING
 
 
 async def test_slack_asks_whether_the_url_is_ours(here: Office) -> None:
