@@ -56,9 +56,9 @@ def test_a_report_beyond_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_mail_makes_the_reading_fail() -> None:
-    """Anybody can write to the sender's address: thousands of damaged reports are read as something or nothing."""
+    """Anybody can write to the sender's address: hundreds of damaged reports are read as something or nothing."""
     random = Random(7)
-    for _ in range(1500):
+    for _ in range(600):
         damaged = bytearray(FIXTURE)
         for _ in range(random.randrange(1, 12)):
             at = random.randrange(len(damaged))
