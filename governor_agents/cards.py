@@ -23,6 +23,7 @@ from governor_agents.core.ports import Card, Record
 from governor_agents.core.records import Approval, CallState, split_approval_id
 from governor_agents.crash import crash_point
 from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable
+from governor_agents.liveness import is_dead, this_worker
 from governor_agents.runs import Runs, sent
 
 _CARD: TypeAdapter[Card] = TypeAdapter(Card)
@@ -94,13 +95,17 @@ class Cards:
     # -- turns ------------------------------------------------------------------------------------------------------
 
     async def take_turn(self, approval: Approval, channel: str, seconds: float) -> Record | None:
-        """Work alone on what this call shares with identical ones: None when somebody does. It lapses by itself."""
+        """Work alone on what this call shares with identical ones: None when somebody does.
+
+        A turn ends with its process, where that can be seen, and lapses by itself after so many seconds.
+        """
         id = card_id(self._runs.tenant, channel, approval.call.fingerprint, "turn")
         now = await self._runs.now()
         standing = await self._load(id)
-        if standing is not None and (standing.due or 0.0) > now:
+        if standing is not None and (standing.due or 0.0) > now and not is_dead(str(thaw(standing.body)["by"])):
             return None
-        row = Record("card", self._runs.tenant, id, freeze({"turn": secrets.token_hex(8)}), due=now + seconds)
+        body = freeze({"turn": secrets.token_hex(8), "by": this_worker()})
+        row = Record("card", self._runs.tenant, id, body, due=now + seconds)
         return row if await self._write(id, row.body, standing, due=row.due) else None
 
     async def end_turn(self, turn: Record) -> None:

@@ -56,6 +56,7 @@ class TerminalHandler:
     """
 
     name = "terminal"
+    keeps_cards = False
 
     def __init__(self, stream: TextIO | None = None, *, store: str = "") -> None:
         self._stream = stream

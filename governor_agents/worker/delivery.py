@@ -18,7 +18,6 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
 from weakref import WeakValueDictionary
 
 from governor_agents.core import telling
@@ -54,8 +53,11 @@ ROOM = 8
 LOOK_AGAIN = 1.0
 """Seconds until a run is looked at again that has a lane under way."""
 
-PATIENCE = (0.05, 0.1, 0.2, 0.5)
-"""Seconds between two tries for a turn; the last one again and again."""
+PATIENCE = (0.05, 0.1, 0.2, 0.5, 0.5)
+"""Seconds between two tries for a turn."""
+
+LATER = 5.0
+"""Seconds until a notice is looked at again whose card was in other hands all that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,6 @@ class Delivery:
         self._lanes: dict[Lane, asyncio.Task[bool]] = {}
         self._rooms: dict[tuple[Governor, str], asyncio.Semaphore] = {}
         self._paused: dict[tuple[Governor, str], float] = {}
-        self._cardless: set[tuple[Governor, str]] = set()
         self._turns: WeakValueDictionary[tuple[Governor, str, str], asyncio.Lock] = WeakValueDictionary()
 
     def begin(self, governor: Governor, run: Run, now: float) -> tuple[list[asyncio.Task[bool]], float]:
@@ -137,8 +138,10 @@ class Delivery:
         did = False
         room = self._rooms.setdefault((lane.governor, lane.handler), asyncio.Semaphore(ROOM))
         while (approval := await _approval(lane)) is not None:
-            async with self._turn(lane, approval), room:
-                if not await self._step(lane):
+            async with self._turn(lane, approval) as alone, room:
+                if not alone:
+                    await self._put_by(lane)
+                if not alone or not await self._step(lane):
                     break
             did = True
         return did
@@ -172,6 +175,15 @@ class Delivery:
             return (run, taken[0]) if taken else None
         return None
 
+    async def _put_by(self, lane: Lane) -> None:
+        """Let nobody look at this lane for a while."""
+
+        def step(run: Run, now: float) -> Change:
+            return telling.take_notices(run, now, until=now + LATER, lane=(lane.n, lane.channel))
+
+        with contextlib.suppress(NotFound):
+            await lane.governor.loop.bridge(lane.governor.runs.change(lane.run, step, point="notice.put_by"))
+
     async def _tell(self, lane: Lane, approval: Approval, notice: Notice) -> Failure | None:
         """Let the handler tell; what was in the way, None when nothing was."""
         now = await lane.governor.desk.now()
@@ -195,9 +207,7 @@ class Delivery:
             card = await lane.governor.desk.cards.of(approval, lane.channel)
             await handler.update(approval, "" if card is None else card.id, lane.target)
         elif approval.call.state is CallState.PENDING:  # else decided meanwhile: nobody needs to be asked
-            known = await handler.notify(approval, lane.target)
-            place = (lane.governor, lane.handler)
-            (self._cardless.discard if known else self._cardless.add)(place)
+            await handler.notify(approval, lane.target)
 
     def _channel(self, governor: Governor) -> Channels:
         return self._channels.setdefault(governor, Channels(governor))
@@ -222,20 +232,29 @@ class Delivery:
             await lane.governor.loop.bridge(lane.governor.runs.change(lane.run, step))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, lane: Lane, approval: Approval) -> AsyncIterator[None]:
-        """Be alone, in all processes, with the card that identical calls share. A turn whose process died lapses."""
-        if (lane.governor, lane.handler) in self._cardless:
-            yield
+    async def _turn(self, lane: Lane, approval: Approval) -> AsyncIterator[bool]:
+        """Be alone, in all processes, with the card that identical calls share; False when others are busy with it."""
+        if not _keeps_cards(lane):
+            yield True
             return
         key = (lane.governor, lane.channel, approval.call.fingerprint)
         lock = self._turns.setdefault(key, asyncio.Lock())
         async with lock:
-            for wait in chain(PATIENCE, repeat(PATIENCE[-1])):
+            for wait in PATIENCE:
                 async with lane.governor.desk.turn(approval, lane.channel, TURN) as alone:
                     if alone:
-                        yield
+                        yield True
                         return
                 await asyncio.sleep(wait)
+            yield False
+
+
+def _keeps_cards(lane: Lane) -> bool:
+    """False for a channel that says of itself that it keeps none, or that nobody knows."""
+    try:
+        return bool(getattr(lane.governor.handler(lane.handler), "keeps_cards", True))
+    except Exception:  # what is wrong with it is said where it is to be started
+        return False
 
 
 def mine(run: Run, now: float, n: int | None = None, channel: str = "") -> tuple[Notice, ...]:

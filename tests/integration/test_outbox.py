@@ -240,3 +240,37 @@ async def test_nothing_is_lost_is_no_empty_word(servers: Three, office: tuple[Go
     servers.hook.up()
     await rounds(governor, clock, 700, 100.0)
     assert servers.asked() == {"slack": ["70001"], "email": ["70001"], "webhook:orders": []}
+
+
+# -- turns at a card ----------------------------------------------------------------------------------------------------
+
+
+async def test_one_process_at_a_time_works_on_a_card(tmp_path: Path) -> None:
+    """A second one waits; a turn ends with its work, and lapses where nobody can see whether its process lives."""
+    clock = MovableClock()
+    governor = governed(open_store(f"sqlite:///{tmp_path}/g.db", clock=clock), {})
+    first, second = [await governor.approval(await ask(governor, 5)) for _ in range(2)]
+    other = await governor.approval(await ask(governor, 6))
+    desk = governor.desk
+    async with desk.turn(first, "slack", 40.0) as mine, desk.turn(second, "slack", 40.0) as shared:
+        assert (mine, shared) == (True, False)
+        async with desk.turn(other, "slack", 40.0) as apart, desk.turn(first, "email", 40.0) as elsewhere:
+            assert apart and elsewhere
+        clock.move(41.0)
+        async with desk.turn(second, "slack", 40.0) as lapsed:
+            assert lapsed
+    async with desk.turn(second, "slack", 40.0) as free:
+        assert free
+    await governor.close()
+
+
+async def test_what_is_in_other_hands_is_told_later(servers: Three, office: tuple[Governor, MovableClock]) -> None:
+    """The lane does not wait for ever, and loses nothing; the channels beside it are told at once."""
+    governor, clock = office
+    approval = await governor.approval(await ask(governor, AMOUNTS[0]))
+    async with governor.desk.turn(approval, "slack", 100.0):
+        await Worker(governor).run(once=True)
+        assert servers.asked() == {"slack": [], "email": ["70001"], "webhook:orders": ["70001"]}
+    clock.move(delivery.LATER)
+    await Worker(governor).run(once=True)
+    assert servers.asked()["slack"] == ["70001"]

@@ -38,6 +38,7 @@ class WebhookHandler:
     """
 
     name = "webhook"
+    keeps_cards = False
 
     def __init__(
         self,
