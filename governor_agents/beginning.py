@@ -172,6 +172,7 @@ class Beginning:
         governor = self._governor
         owner, fence = this_worker(), 0
         await governor.policies.confirm()  # under policies that nobody knows it would come to nothing
+        governor.policies.check_people()
         scopes = await governor.stopped.scopes()
 
         def step(run: Run, now: float) -> Change:

@@ -441,6 +441,8 @@ class Governor:
         stands, call = await self.loop.bridge(self.resolving.find(run, n))
         if stands.call(n) is None:  # its generation is closed, so it is settled
             raise doubts.not_in_doubt(stands, call)
+        if how == "did-not-happen":
+            self.policies.check_people()
         verdict = self.policies.demand(call.as_tool_call(stands), self.policies.tool(call.tool))
         return await self.loop.bridge(
             self.resolving.answer(

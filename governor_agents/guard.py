@@ -26,11 +26,12 @@ from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.records import CallState, Change
 from governor_agents.core.verdicts import Verdict
 from governor_agents.crash import crash_point
-from governor_agents.errors import ArgumentsError
+from governor_agents.errors import ArgumentsError, PoliciesUnavailable
 from governor_agents.halts import Halts
 from governor_agents.journal import CHANGED, Entry, Journal, NotRecordable, Now, Ran, go_on, met, same
 from governor_agents.operands import bound, standing
 from governor_agents.policies import PolicySet
+from governor_agents.policies.joined import DIRECTORY_UNREADABLE
 from governor_agents.probes import NO_PROBE, Probes, Reconciled, checked, finished, raised
 from governor_agents.responses import Chain, Read
 from governor_agents.runs import Runs
@@ -274,9 +275,14 @@ class Guard(Journal):
         return call, Now(verdict, call.schema_sha256, call.operands, version)
 
     def _now_is(self, known: ToolCall, call: ToolCall, tool: Tool) -> Now:
-        """What a stored call is held against right before its intent."""
-        version = self._policies.version
-        return Now(self._policies.evaluate(known, tool), call.schema_sha256, standing(known, tool), version)
+        """What a stored call is held against right before its intent. Raises `PoliciesUnavailable`.
+
+        Not to know who people are is no verdict on what they approved: that would be cancelled.
+        """
+        version, verdict = self._policies.version, self._policies.evaluate(known, tool)
+        if verdict.code == DIRECTORY_UNREADABLE:
+            raise PoliciesUnavailable(verdict.reason)
+        return Now(verdict, call.schema_sha256, standing(known, tool), version)
 
     async def _probe(self, claim: Claim, call: ToolCall, key: str) -> Reconciled | str | None:
         """Ask the tool's probe, in the caller's context; a text says why it could not tell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from governor_agents.core.identity import Away, Person
@@ -15,17 +16,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A `Directory` whose answers are looked at: what it raises, and what fits nothing, is `DirectoryUnreadable`.
 
     A person must be an answer to what was asked: to their own id, or to one of their addresses.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self.directory = directory
-
-    def __repr__(self) -> str:
-        return f"Asked({self.directory!r})"
+    directory: Directory
 
     def person(self, address: str) -> Person | None:
         """The person with this id or address."""

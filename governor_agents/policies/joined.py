@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 Part = RuleList | PythonPolicy
 
+DIRECTORY_UNREADABLE = "directory_unreadable"
+"""The code of what would ask people while nobody can say who they are."""
+
 UNREADABLE = "nobody could approve it: the directory of people cannot be read"
 
 
@@ -63,7 +66,7 @@ class Joined:
                 failed = draft({}, policy=verdict.policy, version=verdict.version, code="policy_error", reason=why)
                 return settle(failed, self.base, self.groups.people)
         except DirectoryUnreadable:
-            return Verdict("deny", verdict.policy, verdict.version, "directory_unreadable", UNREADABLE)
+            return Verdict("deny", verdict.policy, verdict.version, DIRECTORY_UNREADABLE, UNREADABLE)
 
     def by_default(self, verdict: Verdict) -> Verdict:
         """One of the set's own verdicts, for now."""
@@ -76,7 +79,7 @@ class Joined:
         try:
             person = self.directory.person(person_id(requester))
         except DirectoryUnreadable:
-            return Verdict("deny", verdict.policy, verdict.version, "directory_unreadable", UNREADABLE)
+            return Verdict("deny", verdict.policy, verdict.version, DIRECTORY_UNREADABLE, UNREADABLE)
         return verdict if person is None else replace(verdict, requesters=person.names)
 
 

@@ -137,15 +137,20 @@ class PolicySet:
     async def confirm(self) -> str:
         """The version in force, after a look at where the policies are kept; these are kept nowhere else.
 
-        Asked on the governor loop right before each intent. Raises `StoreError` when nobody can say, or nobody can say
-        who people are: then an approved call waits, instead of being denied.
+        Asked on the governor loop right before each intent. Raises `StoreError` when nobody can say.
+        """
+        return self.version
+
+    def check_people(self) -> None:
+        """Raise `PoliciesUnavailable` while nobody can say who people are.
+
+        Asked before a run is taken in hand: what was approved would be denied, instead of waiting.
         """
         if self.directory is not None:
             try:
                 self.directory.person("")
             except DirectoryUnreadable as error:
                 raise PoliciesUnavailable(str(error)) from None
-        return self.version
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:

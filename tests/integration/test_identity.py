@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from governor_agents import Decision, Governor, PolicySet
+from governor_agents import Decision, Governor, PolicySet, guard
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
@@ -24,6 +24,7 @@ from governor_agents.policies.joined import Joined
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
 from governor_agents.worker import Worker
+from tests.integration.desk import ALLOW, FRAMEWORKS, Desk
 
 pytestmark = pytest.mark.anyio
 
@@ -435,6 +436,46 @@ async def test_an_approved_call_waits_for_a_broken_directory(tmp_path: Path) -> 
         assert made.ran == ["pay"] and await made.state(id) is CallState.SUCCEEDED
 
 
+async def test_an_approved_call_waits_when_the_directory_breaks_under_a_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same when the run was in hand already: it is given back, and neither runs nor is cancelled."""
+    async with office(tmp_path) as made:
+        id = await made.ask()
+        assert await made.counts(id, "alice")
+        monkeypatch.setattr(PolicySet, "check_people", lambda self: made.people("people: broken"))
+        await worked(made, 2)
+        assert made.ran == [] and await made.state(id) is CallState.APPROVED
+        monkeypatch.undo()
+        made.people(PEOPLE)
+        await worked(made)
+        assert made.ran == ["pay"]
+
+
+async def test_what_is_allowed_runs_without_the_directory(tmp_path: Path) -> None:
+    """A broken people file stops what people decide, and nothing else."""
+    async with office(tmp_path) as made:
+        made.governor.policies.add_rule(name="free", tool="free", then="allow")
+
+        def free() -> str:
+            return "ran"
+
+        governed = made.governor.govern(name="free")(free)
+        made.people("people: broken")
+        assert governed() == "ran"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_an_agent_goes_on_with_what_is_allowed(tmp_path: Path, framework: str) -> None:
+    """In each framework, by a durable run of its own."""
+    path = tmp_path / "people.yaml"
+    path.write_text(PEOPLE)
+    async with (here := Desk(framework, f"sqlite:///{tmp_path}/g.db", say=ALLOW, people=path)).governor:
+        path.write_text("people: broken")
+        await (here.call() if framework == "functions" else here.ask())
+        assert len(here.ran) == 1
+
+
 async def test_an_approval_by_somebody_who_left_does_not_run(tmp_path: Path) -> None:
     """Removed between the decision and the start: people are asked again, and somebody who is there decides."""
     async with office(tmp_path) as made:
@@ -510,13 +551,10 @@ async def test_a_directory_that_is_believed_while_broken_is_noticed(
         assert await made.counts(id, "alice")
 
 
-async def test_an_intent_that_does_not_ask_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_that_does_not_ask_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the directory not asked for before the intent, a file that is broken for a minute would undo an approval."""
-
-    async def version(self: PolicySet) -> str:
-        return self.version
-
-    monkeypatch.setattr(PolicySet, "confirm", version)
+    monkeypatch.setattr(PolicySet, "check_people", lambda self: None)
+    monkeypatch.setattr(guard, "DIRECTORY_UNREADABLE", "something else")
     async with office(tmp_path) as made:
         id = await made.ask()
         assert await made.counts(id, "alice")
