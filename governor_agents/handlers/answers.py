@@ -32,6 +32,8 @@ UNCONFIRMED = (
 UNKNOWN = "There is no such request, or it is not yours to see."
 """Said alike of what was never there, of another tenant's, and of what is none of the asker's business."""
 
+NOBODY = "Not confirmed: who people are cannot be looked up just now, so nobody is identified. Nothing was decided."
+
 _STATUS: tuple[tuple[type[GovernorError], int], ...] = (
     (NotFound, 404),
     (NotAnApprover, 403),
@@ -62,6 +64,8 @@ def refusal(error: GovernorError) -> Refusal:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if isinstance(error, StoreError):
         return Refusal(503, error.code, UNCONFIRMED)
+    if isinstance(error, DirectoryUnreadable):  # what is wrong in it names people, and is for whoever runs this
+        return Refusal(503, error.code, NOBODY)
     if status == 404:
         return Refusal(404, error.code, UNKNOWN)
     return Refusal(status, error.code, visible(str(error)))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -104,13 +105,13 @@ async def _answer(app: FastAPI, scope: Scope, error: Refused | GovernorError | T
         error = StoreError("the store does not answer in time")
     if isinstance(error, GovernorError):
         said = refusal(error)
-        error = Refused(said.status, said.code, said.text, noted=said.status >= 500)
-        if said.status == 503 and scope["method"] != "POST":
-            error.words = "The store does not answer just now. Please try again in a moment."
+        asked = isinstance(error, StoreError) and scope["method"] != "POST"  # nothing was to be written
+        words = "The store does not answer just now. Please try again in a moment." if asked else said.text
+        error = Refused(said.status, said.code, words, noted=said.status >= 500)
     if not error.noted:
         site.refused(scope, error.reason, id=error.id, by=error.by)
     if error.status == 401 and scope["method"] in ("GET", "HEAD"):
-        return login.login_form(Request(scope), scope["path"], status=401, words=error.words)
+        return login.login_form(Request(scope), quote(scope["path"]), status=401, words=error.words)
     answer = _error_page(error.status, error.words)
     if error.wait or error.status == 503:
         answer.headers["Retry-After"] = str(max(1, round(error.wait)))

@@ -53,12 +53,13 @@ class Told:
 
 async def readable(site: Site, reader: Reader, subject: str) -> tuple[tuple[Approval, ...], Voter]:
     """What stands under this id, for somebody who may see it. Raises `Refused`, alike for what is not there."""
+    voter = await site.desk.voter(reader.by)  # first, so that an unknown id takes as long as one of others
     try:
         approvals = await approvals_of(site.desk, subject)
     except NotFound:
         raise not_found(id=subject, by=reader.by) from None
-    voter = await site.desk.voter(reader.by)
-    if not reader.link and not any(may_read(each, voter) for each in approvals):
+    gone = voter.service or not voter.names  # a link does not outlive the place of its person in the directory
+    if gone or not (reader.link or any(may_read(each, voter) for each in approvals)):
         raise not_found(id=subject, by=reader.by)
     return approvals, voter
 

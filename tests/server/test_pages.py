@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -376,3 +377,75 @@ async def test_whoever_looks_at_it_lets_go_again(office: Office, web: httpx.Asyn
     assert held is not None and held.by == CFO
     assert (await web.post(link, data=form_in(await opened(web, link), "release"))).status_code == 200
     assert (await office.governor.approval(asked.id)).call.taken_up is None
+
+
+PEOPLE = """
+version: 1
+people:
+  alice: {email: cfo@example.com, slack: T01/U02}
+  bob: {email: boss@example.com}
+"""
+
+
+async def test_people_are_looked_up_anew_each_time(tmp_path: Path) -> None:
+    """A session and a link end when their person leaves the directory; while it is broken nobody is anybody."""
+    file = tmp_path / "people.yaml"
+    file.write_text(PEOPLE)
+    office = make_office(f"sqlite:///{tmp_path}/governor.db", people=file)
+    asked = await office.ask(people=("alice",))
+    link = await office.link(asked, "alice")
+    async with client(office, cookies=await office.session(CFO)) as web:
+        html = await opened(web, f"/requests/{asked.id}")
+        assert "4711" in await opened(web, link)
+        file.write_text("version: 1\npeople: {alice: {email: [not, an, address]}}\n")
+        for path in (f"/requests/{asked.id}", link):
+            broken = await web.get(path)
+            assert broken.status_code == 503 and "nobody is identified" in broken.text
+            assert "people.yaml" not in broken.text and "4711" not in broken.text
+        file.write_text("version: 1\npeople: {bob: {email: boss@example.com}}\n")
+        for path in (f"/requests/{asked.id}", link):
+            assert (await web.get(path)).status_code == 404
+        gone = await web.post(f"/requests/{asked.id}", data=form_in(html, "decide", decision="approve"))
+        assert gone.status_code == 404
+    assert await state(office, asked.id) is CallState.PENDING
+    await office.governor.close()
+
+
+async def test_a_substitute_decides_for_who_is_away(tmp_path: Path) -> None:
+    """By a login of their own; the vote says whose seat it took."""
+    file = tmp_path / "people.yaml"
+    file.write_text(PEOPLE.replace("slack: T01/U02", "away: {from: 2020-01-01, until: 2999-01-01, substitute: bob}"))
+    office = make_office(f"sqlite:///{tmp_path}/governor.db", people=file)
+    asked = await office.ask(people=("alice",))
+    async with client(office, cookies=await office.session(BOSS)) as web:
+        path = f"/requests/{asked.id}"
+        form = form_in(await opened(web, path), "decide", decision="approve")
+        assert (await web.post(path, data=form)).status_code == 200
+    (vote,) = (await office.governor.approval(asked.id)).call.votes
+    assert (vote.by, vote.seat) == ("bob", "alice")
+    await office.governor.close()
+
+
+async def test_an_unknown_id_costs_as_much_as_one_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of the store for another tenant's id and for an unknown one is the same, call by call."""
+    store = f"sqlite:///{tmp_path}/governor.db"
+    ours, theirs = make_office(store), make_office(store, tenant="other")
+    foreign, other = await theirs.ask(), await ours.ask(people=(BOSS,))
+    kept, calls = ours.governor.runs.store, []
+    for name in ("load", "events", "blob", "list", "add_below", "now"):
+        real = getattr(kept, name)
+
+        def counted(*given: Any, real: Any = real, name: str = name, **rest: Any) -> Any:
+            calls.append((name, *given[:1]))
+            return real(*given, **rest)
+
+        monkeypatch.setattr(kept, name, counted)
+    asked = []
+    async with client(ours, cookies=await ours.session()) as web:
+        for id in (foreign.id, "run_aaaaaaaaaaaaaaaaaaaa.1", other.id):
+            calls.clear()
+            assert (await web.get(f"/requests/{id}")).status_code == 404
+            asked.append([call for call in calls if call[0] != "now" and call[1] != "audit"])
+    assert asked[0] == asked[1] == asked[2] and ("load", "run") in asked[0]
+    for each in (ours, theirs):
+        await each.governor.close()
