@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -25,8 +26,17 @@ _MEASURE = (
 
 
 def browser() -> str:
-    """The path of a Chromium; empty when there is none."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), "")
+    """The path of a Chromium: the system's, else the one that playwright installed; empty when there is none."""
+    found = next((found for name in BROWSERS if (found := shutil.which(name))), "")
+    return found or next(iter(sorted(map(str, _installed()), reverse=True)), "")
+
+
+def _installed() -> Iterator[Path]:
+    """What ``playwright install chromium`` leaves behind, on Linux and on a Mac."""
+    place = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    for folder in (place, Path.home() / "Library" / "Caches" / "ms-playwright"):
+        yield from folder.glob("chromium-*/chrome-linux*/chrome")
+        yield from folder.glob("chromium-*/chrome-mac*/*.app/Contents/MacOS/*")
 
 
 def draw(html: str, file: Path) -> list[Path]:

@@ -425,6 +425,17 @@ async def test_a_card_that_somebody_deleted_is_let_go(here: Here) -> None:
     assert "Approved by" in shown(here.direct(BOB)[0])
 
 
+async def test_a_card_that_was_deleted_while_it_waits_comes_again(here: Here) -> None:
+    """With the next reminder: its place is empty, and nothing of it is found."""
+    approval = await here.change(await here.ask(), reminders=(1.0,))
+    await here.handler.notify(approval)
+    here.direct(ALICE).clear()
+    await here.handler.update(await here.change(approval, risk="high"), "")
+    assert here.direct(ALICE) == []
+    await here.handler.notify(await here.change(approval, reminders=()))
+    assert [parse(message.blocks) for message in here.direct(ALICE)] == [approval.call.args]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_cards_over_a_slack_that_fails_at_random(here: Here, seed: int) -> None:
     """Three workers at once, answers lost, limits, cut connections: in the end one card each, as the record is."""

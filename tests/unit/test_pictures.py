@@ -42,3 +42,15 @@ def test_an_unknown_picture_is_named(tmp_path: Path) -> None:
     done = run(str(tmp_path), "slack-cart")
     assert done.returncode == 2
     assert done.stderr.startswith("there is no picture 'slack-cart'; there are ") and done.stderr.count("\n") == 1
+
+
+def test_the_browser_that_playwright_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
+    assert browser() == ""
+    for version in ("chromium-1181", "chromium-1194"):
+        (tmp_path / version / "chrome-linux").mkdir(parents=True)
+        (tmp_path / version / "chrome-linux" / "chrome").touch()
+    assert browser() == str(tmp_path / "chromium-1194" / "chrome-linux" / "chrome")

@@ -40,7 +40,8 @@ MAX_TRIES = 5
 Json = Any
 
 _TOO_LARGE = frozenset({"invalid_blocks", "msg_blocks_too_long", "msg_too_long"})
-_GONE = frozenset({"message_not_found", "channel_not_found", "is_archived", "cant_update_message", "not_in_channel"})
+DELETED = "message_not_found"
+_GONE = frozenset({DELETED, "channel_not_found", "is_archived", "cant_update_message", "not_in_channel"})
 """Answers after which there is nothing that could be shown anew there."""
 
 
@@ -131,7 +132,9 @@ class Showing:
             drawing = self.drawing(target)
             if place is None or spot is None or place.shown == drawing.shown:
                 return
-            if not await self._update(target, spot, drawing):
+            if gone := await self._update(target, spot, drawing):
+                if gone == DELETED and self.view.waits and target.asked:  # whoever is reminded gets another
+                    await self._forget(place)
                 return
             if await self._shown(place, drawing.shown):
                 return
@@ -192,7 +195,8 @@ class Showing:
             sent = await self._call(target, "chat.postMessage", where, self.drawing(target, small=True))
         return Spot(target.team, str(sent["channel"]), str(sent["ts"]))
 
-    async def _update(self, target: Target, spot: Spot, drawing: Drawing) -> bool:
+    async def _update(self, target: Target, spot: Spot, drawing: Drawing) -> str:
+        """Show this drawing there; Slack's word for why nothing can be shown there, empty when it could."""
         where = {"channel": spot.channel, "ts": spot.ts}
         try:
             await self._call(target, "chat.update", where, drawing)
@@ -201,10 +205,15 @@ class Showing:
                 await self._call(target, "chat.update", where, self.drawing(target, small=True))
             elif refused.code in _GONE:
                 log.info("slack: a card cannot be shown anew (%s)", refused.code)
-                return False
+                return refused.code
             else:
                 raise
-        return True
+        return ""
+
+    async def _forget(self, gone: Place) -> None:
+        """Write down that there is no message in this place any more."""
+        empty = Place(gone.to, secrets.token_hex(12))
+        await self._change(lambda card: card.placed(empty) if card.place(gone.to) == gone else card)
 
     async def _call(self, target: Target, method: str, where: Mapping[str, Json], drawing: Drawing) -> Json:
         said = _said(list(drawing.blocks), drawing.text)
