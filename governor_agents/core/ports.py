@@ -536,8 +536,8 @@ class Handler(Protocol):
     before a crash and not noted is found again, not posted twice. Trouble with the transport raises; the worker tries
     again later. It is never a decision.
 
-    A policy names a channel ``NAME`` or ``NAME:TARGET``; the target comes as ``to``. There is one call at a time for one
-    card, in all processes; a channel that keeps no cards may say so (``keeps_cards = False``) and need not wait.
+    A policy names a channel ``NAME`` or ``NAME:TARGET``; the target comes as ``to``. There is one call at a time for
+    one card, in all processes; a channel that keeps no cards may say so (``keeps_cards = False``) and need not wait.
     """
 
     name: str
