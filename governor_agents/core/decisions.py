@@ -134,6 +134,9 @@ def decide(
     id = approval_id(run.id, n)
     if digest != call.digest:
         raise StaleDecision(f"{id} has changed since it was shown; look at it again")
+    given = any(other.by in by.names and other.stage == call.stage for other in call.votes)
+    if given and decision.kind == "approve" and not people.stage_met(call):
+        return Change(run, late.events, call.expires)
     seat = people.authorise(call, by, requester=requester, veto=decision.kind == "reject")
     if call.reason_required and not decision.reason.strip():
         raise ReasonRequired(f"the policy asks for a reason to {decision.kind} {id}; give --reason")
@@ -141,10 +144,7 @@ def decide(
     if decision.kind == "edit":
         change = _edit(run, evolve(call, operands=operands), decision, vote, verdict, nonce, by, requester)
     elif decision.kind == "approve":
-        again = any(other.by in by.names and other.stage == call.stage for other in call.votes)
-        if again and not people.stage_met(call):
-            return Change(run, late.events, call.expires)
-        change = _approve(run, call if again else evolve(call, votes=(*call.votes, vote)), vote)
+        change = _approve(run, call if given else evolve(call, votes=(*call.votes, vote)), vote)
     else:
         change = _close(run, call, decision, vote)
     return evolve(change, events=(*late.events, *change.events), not_after=call.expires)
@@ -372,7 +372,7 @@ def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
         headline=verdict.headline or call.headline,
         reminders=tuple(sorted({at for at in (*call.reminders, *reminders(verdict, now, expires)) if at < expires})),
         delegates=delegates,
-        handed=tuple(over for over in call.handed if over.to in (*delegates, over.seat)),
+        handed=people.still_handed(call.handed, delegates),
     )
 
 

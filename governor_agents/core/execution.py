@@ -141,7 +141,7 @@ def _approved_enough(run: Run, call: Call, verdict: Verdict) -> bool:
     for passed in call.passed_over:
         if passed in stages:
             stages.remove(passed)
-    votes = people.still_counting(call.votes, verdict)
+    votes = people.still_counting(call, verdict)
     return people.votes_meet(votes, tuple(stages), (*call.excluded, *people.excluded(run, verdict)))
 
 
@@ -198,7 +198,7 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
         channels=call.channels or verdict.channels,
         excluded=excluded,
         delegates=delegates,
-        handed=tuple(over for over in call.handed if over.to in (*delegates, over.seat)),
+        handed=people.still_handed(call.handed, delegates),
         taken_up=None,
         votes=_carried(call, verdict, excluded),
     )
@@ -213,7 +213,7 @@ def _ask_again(run: Run, call: Call, now: float, verdict: Verdict) -> Change:
 
 def _carried(call: Call, verdict: Verdict, excluded: tuple[str, ...]) -> tuple[Vote, ...]:
     """Votes already given, each in the stage that it counts for now, or else in the first that names its voter."""
-    votes = people.still_counting(call.votes, verdict)
+    votes = people.still_counting(call, verdict)
     counts = people.counted_for(votes, verdict.stages, excluded)
 
     def named(vote: Vote) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from governor_agents.core.identity import Voter
-from governor_agents.core.records import Call, Run, Standing, Vote, evolve
+from governor_agents.core.records import Call, HandOver, Run, Standing, Vote, evolve
 from governor_agents.core.seating import all_filled, seat
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.errors import NotAnApprover
@@ -132,10 +132,17 @@ def votes_meet(votes: Collection[Vote], stages: tuple[Stage, ...], excluded: Col
     return all_filled(stages, filled(votes, excluded))
 
 
-def still_counting(votes: tuple[Vote, ...], verdict: Verdict) -> tuple[Vote, ...]:
-    """Votes as a later verdict takes them: none of the requester where it excludes that person, and a delegate only
-    speaks for another where it lets the seat be handed to that delegate.
+def still_handed(handed: tuple[HandOver, ...], delegates: Collection[str]) -> tuple[HandOver, ...]:
+    """The hand-overs that stand when seats may go to these only: none of a seat that went to anybody else as well."""
+    void = {over.seat for over in handed if over.to not in (*delegates, over.seat)}
+    return tuple(over for over in handed if over.seat not in void)
+
+
+def still_counting(call: Call, verdict: Verdict) -> tuple[Vote, ...]:
+    """The votes as a later verdict takes them: none of the requester where it excludes that person, and nobody speaks
+    for a seat that went where it would not let it go.
     """
-    kept = [vote for vote in votes if not (vote.own and verdict.exclude_requester)]
-    gone = [vote.standing == "delegate" and vote.by not in verdict.delegates for vote in kept]
-    return tuple(evolve(vote, seat="", standing="") if lost else vote for vote, lost in zip(kept, gone, strict=True))
+    stands = {over.seat for over in still_handed(call.handed, verdict.delegates)}
+    void = {over.seat for over in call.handed} - stands
+    kept = (vote for vote in call.votes if not (vote.own and verdict.exclude_requester))
+    return tuple(evolve(vote, seat="", standing="") if vote.standing and vote.seat in void else vote for vote in kept)

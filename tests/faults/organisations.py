@@ -161,7 +161,8 @@ def generated(dice: random.Random, company: Company, n: int) -> Chart:
 
 
 def _person(dice: random.Random, id: str) -> Person:
-    addresses = (f"{id}@example.com", f"slack:T1/{id}", f"slack:T2/{id}", f"oidc:{id}")[: dice.randint(1, 4)]
+    slack = (f"slack:T0{team}/U0{id.upper()}" for team in "AB")
+    addresses = (f"{id}@example.com", *slack, f"oidc:{id}")[: dice.randint(1, 4)]
     return Person(id, f"Alex {id[-1]}", addresses, service=dice.random() < 0.12)
 
 

@@ -328,13 +328,14 @@ def _of_intent(was: Run, old: Call, call: Call, change: Change, event: Event, sh
 
 
 def _under(call: Call, verdict: Verdict) -> tuple[Vote, ...]:
-    """The approvals of a call as another verdict takes them: of delegates whom it does not know as of themselves."""
+    """The approvals of a call as another verdict takes them: for a seat that went where it may not, as of oneself."""
     found = []
     for vote in call.votes:
-        handed = any((over.seat, over.to) == (vote.seat, vote.by) for over in call.handed)
+        went = [over.to for over in call.handed if over.seat == vote.seat]
         if verdict.exclude_requester and "requester" in voter(vote.by).names:
             continue
-        found.append(replace(vote, seat="") if handed and vote.by not in verdict.delegates else vote)
+        void = any(to not in (*verdict.delegates, vote.seat) for to in went)
+        found.append(replace(vote, seat="") if void and vote.seat not in voter(vote.by).names else vote)
     return tuple(found)
 
 

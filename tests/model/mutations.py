@@ -200,8 +200,8 @@ MUTATIONS: dict[str, Mutation] = {
     "a delegate counts under a policy that knows none": Mutation(
         "people",
         "still_counting",
-        'vote.standing == "delegate" and vote.by not in verdict.delegates',
-        "False",
+        "if vote.standing and vote.seat in void",
+        "if False",
         "delegate-policy",
         "authority",
     ),
@@ -213,7 +213,12 @@ MUTATIONS: dict[str, Mutation] = {
         "delegate-policy",
     ),
     "whoever asked counts under a policy that excludes them": Mutation(
-        "people", "still_counting", "if not (vote.own and verdict.exclude_requester)", "", "requester-may", "authority"
+        "people",
+        "still_counting",
+        "if not (vote.own and verdict.exclude_requester)",
+        "",
+        "requester-may",
+        "authority",
     ),
     "people are reminded of what is decided": Mutation(
         "attending", "remind", "run.having(CallState.PENDING) if", "run.calls if", "reminders"

@@ -115,6 +115,15 @@ def test_a_substitute_fills_the_seat_of_whoever_is_away() -> None:
     assert call_of(vote(run, BOB)).state is CallState.APPROVED
 
 
+def test_a_second_click_is_no_error_when_the_other_is_back() -> None:
+    """What the substitute approved stands, and saying it again changes nothing; saying anything else is refused."""
+    run, back = vote(paused(), SAM), replace(SAM, stands_for=())
+    assert vote(run, back) is run
+    for other in (Decision.reject("no"), Decision.edit({"amount": 1})):
+        with pytest.raises(NotAnApprover):
+            vote(run, back, other, verdict=ASK)
+
+
 def test_a_seat_that_was_filled_may_still_object() -> None:
     """A rejection fills no seat, so whoever comes back may say no to what the substitute approved."""
     assert call_of(vote(vote(paused(), SAM), ANN, Decision.reject("no"))).state is CallState.REJECTED
@@ -281,6 +290,24 @@ def test_a_delegate_s_vote_counts_as_long_as_the_policy_lets_it() -> None:
     assert intent(run, HANDED) is CallState.EXECUTING
     assert intent(run, replace(ASK, version="2")) is CallState.PENDING
     assert intent(vote(vote(paused(), SAM), BOB), replace(ASK, version="2")) is CallState.EXECUTING
+
+
+def test_whoever_stands_in_for_a_delegate_counts_under_the_same_policy() -> None:
+    """The delegate is away, or is named by another address: nothing about the policy has changed, so nobody is asked again."""
+    run = handed(paused(HANDED), ANN, DORA, moved=True)
+    run = handed(run, BOB, ERIN)
+    run = vote(vote(run, Voter("sue", ("sue",), stands_for=("dora",))), ERIN)
+    assert [given.seat for given in call_of(run).votes] == ["ann", "bob"]
+    assert intent(run, HANDED) is CallState.EXECUTING
+    assert intent(run, replace(HANDED, version="2", delegates=("slack:T1/E",))) is CallState.PENDING
+
+
+def test_a_seat_that_went_where_it_may_not_is_its_person_s_again() -> None:
+    """Moved to somebody whom the new policy does not know, and shared from there: neither stands."""
+    run = handed(handed(paused(HANDED), ANN, DORA, moved=True), DORA, ERIN)
+    assert call_of(run).hands("ann") == ("dora", ("slack:T1/E",))
+    run = vote(run, BOB, Decision.edit({"amount": 1}), verdict=replace(HANDED, delegates=("slack:T1/E",)))
+    assert call_of(run).hands("ann") == ("ann", ())
 
 
 def test_a_requester_who_might_vote_might_not_any_more() -> None:
