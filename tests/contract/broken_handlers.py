@@ -332,3 +332,28 @@ class TestNameless(Kit):
 
     driver = Nameless
     caught_by = ("test_it_is_a_handler",)
+
+
+class SaysOnlyThat(MemoryHandler):
+    async def _note(self, card: Card, op: str) -> Note:
+        note = await super()._note(card, op)
+        return note if note.asks else replace(note, text="This request was rejected.")
+
+
+class TestSaysOnlyThat(Kit):
+    """An outcome without who decided, and why."""
+
+    driver = SaysOnlyThat
+    caught_by = ("test_update_shows_the_outcome",)
+
+
+class LeavesOut(MemoryHandler):
+    async def notify(self, approval: Approval, to: str = "") -> str:
+        return "" if len(approval.call.args) > 10_000 else await super().notify(approval, to)
+
+
+class TestLeavesOut(Kit):
+    """What is too large is told to nobody."""
+
+    driver = LeavesOut
+    caught_by = ("test_notify_never_asks_about_a_part",)
