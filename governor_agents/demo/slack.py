@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.core.records import Approval, Decision
@@ -82,10 +84,11 @@ class StandInSlack(StandIn):
         view: Any = self._space.views[opened]
         met = []
         while view is not None:
-            met.append(self._modal(view))
+            filled = _filled(view, decision)
+            met.append(_modal(view, filled))
             if view.get("errors") or "submit" not in view:
                 raise GovernorError(f"Slack's modal says: {view.get('errors') or ' '.join(met[-1].text.split())}")
-            answered = self._send(self._slack.submit(self._space, view, _filled(view, decision), by=PERSON), pages)
+            answered = self._send(self._slack.submit(self._space, view, filled, by=PERSON), pages)
             view = self._slack.take(self._space, view, answered)
         return met
 
@@ -102,12 +105,6 @@ class StandInSlack(StandIn):
 
     def _has_buttons(self, card: Message) -> bool:
         return any(block["type"] == "actions" for block in card.blocks)
-
-    def _modal(self, view: Any) -> Shown:
-        from governor_agents.testing import slack_picture
-
-        html = slack_picture.page("a modal in Slack", [slack_picture.view_html(view)])
-        return Shown("a modal in Slack", slack_picture.view_text(view), html)
 
     def _shown(self, title: str, card: Message) -> Shown:
         from governor_agents.testing import slack_picture
@@ -164,6 +161,19 @@ class RealSlack(Real):
     def where(self) -> str:
         """See `Channel`."""
         return f"a direct message to {self.address['slack'].partition('/')[2]} in Slack"
+
+
+def _modal(view: Any, filled: Mapping[str, str]) -> Shown:
+    """A modal as it stands when it is submitted."""
+    from governor_agents.testing import slack_picture
+
+    blocks = copy.deepcopy(view["blocks"])
+    for block in blocks:
+        if block.get("block_id") in filled:
+            block["element"]["initial_value"] = filled[block["block_id"]]
+    shown = {**view, "blocks": blocks}
+    html = slack_picture.page("a modal in Slack", [slack_picture.view_html(shown)])
+    return Shown("a modal in Slack", slack_picture.view_text(shown), html)
 
 
 def _filled(view: Any, decision: Decision) -> dict[str, str]:

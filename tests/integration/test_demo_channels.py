@@ -1,7 +1,12 @@
 """The demo by Slack and by e-mail: what people see is what runs, with stand-ins, and with a real other side."""
 
+import os
+import pty
+import select
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +27,7 @@ pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 
 PLAYED = [("slack", "edit", "openai-agents"), ("email", "approve", "langchain"), ("slack", "reject", "langchain")]
 NO_BROWSER = {"PATH": "/nowhere"}
+ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 TEAM, PERSON = "T01", "U02"
 
 
@@ -77,7 +83,8 @@ def test_the_pictures_show_what_was_asked_and_what_became_of_it(
 def test_an_edit_in_slack_goes_through_both_modals(played: Any) -> None:
     """The form, and then exactly what will run."""
     line = played("slack", "edit", "openai-agents").lines()["openai-agents"]
-    assert "Edit the arguments" in html(line, "modal-1")
+    form = html(line, "modal-1")
+    assert "Edit the arguments" in form and ">60.0<" in form and ">120.0<" not in form
     assert "{&quot;amount&quot;:60.0,&quot;order&quot;:&quot;4711&quot;}" in html(line, "modal-2")
 
 
@@ -329,3 +336,52 @@ def test_a_missing_extra_is_one_line(
 def test_the_tokens_are_in_no_repr() -> None:
     """Of what the command line hands over."""
     assert "xoxb" not in repr(Real("xoxb-1", "xapp-1", "smtp://u:p@h", "x"))
+
+
+# -- at a terminal -------------------------------------------------------------------------------------------------------
+
+
+def at_a_terminal(folder: Path, channel: str, *answers: tuple[str, str]) -> tuple[int, str]:
+    """The demo at a terminal of its own, with these answers to these prompts; its exit code, and all that it showed."""
+    child, terminal = pty.openpty()
+    call = f"main(framework='openai-agents', channel={channel!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{ON_A_TERMINAL}from governor_agents.demo import main; raise SystemExit({call})"],
+        start_new_session=True,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, **NO_BROWSER, "TERM": "xterm", "COLUMNS": "90", "TMPDIR": str(folder)},
+    )
+    os.close(terminal)
+    shown = ""
+    for prompt, answer in (*answers, ("", "")):
+        while not prompt or not shown.endswith(prompt):
+            assert select.select([child], [], [], 120)[0], f"silent after {shown[-500:]!r}"
+            try:
+                piece = os.read(child, 65536)
+            except OSError:
+                piece = b""
+            if not piece:
+                break
+            shown += piece.decode("utf-8", "replace")
+        if answer:
+            os.write(child, answer.encode())
+            shown += "\0"
+    os.close(child)
+    return process.wait(timeout=120), shown
+
+
+def test_whoever_sits_at_the_terminal_clicks_in_the_stand_in(tmp_path: Path) -> None:
+    """The card, the question, the modal with the reason, the outcome."""
+    code, shown = at_a_terminal(tmp_path, "slack", ("skip? ", "reject\n"), (": ", "no photo\n"))
+    assert code == 0, shown
+    assert "[ Approve ]" in shown and "a modal in Slack" in shown and "reject by you, slack" in shown
+    assert "Reason (optional): [no photo]" in shown and "Rejected by you" in shown
+
+
+def test_whoever_skips_has_decided_nothing(tmp_path: Path) -> None:
+    """The run waits, and that is no error; how to go on is told."""
+    code, shown = at_a_terminal(tmp_path, "slack", ("skip? ", "skip\n"))
+    assert code == 0, shown
+    assert "Nothing was decided. The run still waits" in shown and "inbox list" in shown and "by you" not in shown
