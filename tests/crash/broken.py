@@ -108,8 +108,10 @@ def _approval_forgotten() -> None:
 def _notice_lost() -> None:
     """A notice is gone as soon as a worker has taken it."""
 
-    def take_notices(run: Run, now: float, *, until: float) -> Change:
-        left = tuple(notice for notice in run.outbox if notice not in telling.to_deliver(run, now))
+    sound = telling.take_notices
+
+    def take_notices(run: Run, now: float, **more: Any) -> Change:
+        left = tuple(notice for notice in sound(run, now, **more).run.outbox if notice.taken <= now)
         return Change(evolve(run, outbox=left)) if len(left) < len(run.outbox) else Change(run)
 
     telling.take_notices = take_notices
