@@ -22,9 +22,11 @@ import importlib.machinery
 import importlib.util
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from governor_agents.core.calls import MAX_DEPTH, Json, Tool, ToolCall
+from governor_agents.core.ports import Directory
 from governor_agents.errors import ConfigError
 from governor_agents.policies.expressions import Shape, Size, inspect, tokens
 from governor_agents.policies.values import expression, one_line, person_id
@@ -111,12 +113,24 @@ def _arguments(call: ToolCall) -> tuple[dict[str, Json], Size]:
 class Facts:
     """What conditions see of one call, converted when a condition needs it and shared by those that read the same."""
 
-    __slots__ = ("_seen", "call", "tool")
+    __slots__ = ("_directory", "_seen", "call", "tool")
 
-    def __init__(self, call: ToolCall, tool: Tool) -> None:
+    def __init__(self, call: ToolCall, tool: Tool, directory: Directory | None = None) -> None:
         self.call = call
         self.tool = tool
+        self._directory = directory
         self._seen: dict[frozenset[str], tuple[cel.Context, Size]] = {}
+
+    def asked_by(self, fits: Callable[[str], object]) -> bool:
+        """Whether whoever asked has a name that fits: the one given, or another that the directory knows.
+
+        Raises `DirectoryUnreadable`.
+        """
+        given = person_id(self.call.requester)
+        if fits(given) or self._directory is None:
+            return bool(fits(given))
+        person = self._directory.person(given)
+        return person is not None and any(map(fits, person.names))
 
     def view(self, reads: frozenset[str]) -> tuple[cel.Context, Size]:
         """The engine's view of what a condition reads, and its size. Raises `ConditionFailed`."""

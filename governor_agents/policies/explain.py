@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.verdicts import Outcome, Stage
+from governor_agents.errors import DirectoryUnreadable
 from governor_agents.policies.conditions import ConditionFailed, Facts, compiled
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import BoundRule, Rule, RuleList
@@ -27,10 +27,9 @@ class Explained:
     why: str
 
 
-def explain_list(rules: RuleList, call: ToolCall, tool: Tool) -> Iterable[Explained]:
+def explain_list(rules: RuleList, facts: Facts) -> Iterable[Explained]:
     """One entry for each rule, in order, whether or not an earlier one decides."""
-    facts = Facts(call, tool)
-    touching = {id(bound) for part in rules.touching(call.tool) for bound in part}
+    touching = {id(bound) for part in rules.touching(facts.call.tool) for bound in part}
     for bound in rules.rules:
         yield _explain(bound, facts, id(bound) in touching)
 
@@ -41,7 +40,10 @@ def _explain(bound: BoundRule, facts: Facts, touches: bool) -> Explained:
     def told(result: Result, why: str, outcome: Outcome = rule.then) -> Explained:
         return Explained(bound.verdict.policy, bound.where, result, outcome, why)
 
-    unfit = bound.applies(facts.call) if touches else "tool"
+    try:
+        unfit = bound.applies(facts) if touches else "tool"
+    except DirectoryUnreadable:
+        return told("failed", "the directory of people cannot be read", "deny")
     if unfit:
         return told("not matched", f"{unfit} is none of {', '.join(getattr(rule, unfit))}")
     stages = _stages(rule, facts)
@@ -70,9 +72,9 @@ def _asked(stage: Stage, facts: Facts) -> str:
     return f"is asked, since {when} is true" if asked else f"is left out, since {when} is false"
 
 
-def explain_python(policy: PythonPolicy, call: ToolCall, tool: Tool) -> Iterable[Explained]:
+def explain_python(policy: PythonPolicy, facts: Facts) -> Iterable[Explained]:
     """One entry: what the policy says."""
-    said = policy.opinions(call, tool)
+    said = policy.opinions(facts)
     if not said:
         yield Explained(policy.name, "python", "abstained", None, "it says nothing")
     for verdict in said:

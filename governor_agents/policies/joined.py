@@ -28,7 +28,7 @@ Part = RuleList | PythonPolicy
 DIRECTORY_UNREADABLE = "directory_unreadable"
 """The code of what would ask people while nobody can say who they are."""
 
-UNREADABLE = "nobody could approve it: the directory of people cannot be read"
+UNREADABLE = "nobody can say who people are: the directory of people cannot be read"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from governor_agents.errors import ConfigError, DirectoryUnreadable, PoliciesUna
 from governor_agents.policies.asks import Defaults
 from governor_agents.policies.conditions import Facts
 from governor_agents.policies.explain import Explained, explain_list, explain_python
-from governor_agents.policies.joined import Joined, Part, join
+from governor_agents.policies.joined import DIRECTORY_UNREADABLE, UNREADABLE, Joined, Part, join
 from governor_agents.policies.keeping import Keeping
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import Rule, RuleList
@@ -190,6 +190,8 @@ class PolicySet:
         joined = self._joined
         try:
             return joined.named(_evaluate(joined, call, tool), call.requester)
+        except DirectoryUnreadable:  # a rule is about who asked, and nobody can say
+            return Verdict("deny", "default", joined.version, DIRECTORY_UNREADABLE, UNREADABLE)
         except Exception:
             log.exception("the policies could not be evaluated")
         try:
@@ -208,25 +210,24 @@ class PolicySet:
 
     def explain(self, call: ToolCall, tool: Tool | None = None) -> list[Explained]:
         """What each rule and Python policy makes of a call, in order; `evaluate` tells what comes of it."""
-        known = self.tool(call.tool) if tool is None else tool
+        facts = Facts(call, self.tool(call.tool) if tool is None else tool, self.directory)
         found: list[Explained] = []
         for each in self._joined.parts:
             if isinstance(each, RuleList):
-                found.extend(explain_list(each, call, known))
+                found.extend(explain_list(each, facts))
             else:
-                found.extend(explain_python(each, call, known))
+                found.extend(explain_python(each, facts))
         return found
 
 
 def _evaluate(joined: Joined, call: ToolCall, tool: Tool | None) -> Verdict:
     known = joined.tools.get(call.tool) if tool is None else tool
-    said: list[Verdict] = []
+    facts, said = Facts(call, known, joined.directory), list[Verdict]()
     for each in joined.parts:
-        opinions = each.opinions(call, known)
+        opinions = each.opinions(facts)
         if opinions:
             said.extend(opinions)
     if said:
-        facts = Facts(call, known)
         return strictest([joined.settled(verdict, facts) for verdict in said])
     if known.read_only is True:
         return joined.read_only

@@ -13,6 +13,7 @@ from governor_agents.core.calls import Tool, ToolCall
 from governor_agents.core.verdicts import STRICTNESS, Policy, PolicyCallable, Stage, Verdict
 from governor_agents.errors import ConfigError
 from governor_agents.policies.asks import READ_TERM, Draft, draft, stage
+from governor_agents.policies.conditions import Facts
 
 _PLAIN = Verdict("require_approval")
 
@@ -79,11 +80,11 @@ class PythonPolicy:
             raise ConfigError(f"policy {self.name} is asynchronous; policies are plain functions that do no I/O")
         self._ask: Callable[[ToolCall, Tool], object] = evaluate if callable(evaluate) else _without_tool(policy)
 
-    def opinions(self, call: ToolCall, tool: Tool) -> Sequence[Verdict]:
+    def opinions(self, facts: Facts) -> Sequence[Verdict]:
         """What it says: nothing when it abstains, a demand with the code ``policy_error`` when it fails."""
         said: object = None
         try:
-            said = self._ask(call, tool)
+            said = self._ask(facts.call, facts.tool)
             if said is None:
                 return ()
             verdict = _checked(said)

@@ -1,7 +1,8 @@
 """Rules, and lists of them with an order: what one policy file says of a call.
 
-Which rules apply is decided by name (``tool``, ``agent``, ``requester``) and then by condition (``when``). A condition
-is true, false, or *fails*: a key is missing, types do not fit, the result is no boolean. What a failed rule meant is
+Which rules apply is decided by name (``tool``, ``agent``, ``requester``) and then by condition (``when``). Where there
+is a directory, ``requester`` fits when any name of that person does; while nobody can say, the call is denied. A
+condition is true, false, or *fails*: a key is missing, types do not fit, the result is no boolean. What a failed rule meant is
 not known, so the list speaks as if the worst might have been meant:
 
 ==========================================  ==========================================================================
@@ -25,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from governor_agents.core.calls import Tool, ToolCall, freeze, sha256
+from governor_agents.core.calls import Tool, freeze, sha256
 from governor_agents.core.hours import QuietHours
 from governor_agents.core.verdicts import OnExpire, Outcome, Stage, Verdict
 from governor_agents.errors import ConfigError
@@ -129,17 +130,17 @@ class BoundRule:
         self._agent = matcher(rule.agent) if rule.agent is not None else None
         self._requester = matcher(map(person_id, rule.requester)) if rule.requester is not None else None
 
-    def applies(self, call: ToolCall) -> str:
-        """Empty when agent and requester fit, otherwise which of them does not."""
-        if self._agent is not None and not self._agent(call.agent):
+    def applies(self, facts: Facts) -> str:
+        """Empty when agent and requester fit, otherwise which of them does not. Raises `DirectoryUnreadable`."""
+        if self._agent is not None and not self._agent(facts.call.agent):
             return "agent"
-        if self._requester is not None and not self._requester(person_id(call.requester)):
+        if self._requester is not None and not facts.asked_by(self._requester):
             return "requester"
         return ""
 
     def matches(self, facts: Facts) -> bool:
-        """Whether the rule matches a call of its tool. Raises `ConditionFailed`."""
-        return not self.applies(facts.call) and (self.condition is None or self.condition.holds(facts))
+        """Whether the rule matches a call of its tool. Raises `ConditionFailed`, `DirectoryUnreadable`."""
+        return not self.applies(facts) and (self.condition is None or self.condition.holds(facts))
 
     def failed(self, why: ConditionFailed) -> Verdict:
         """The demand of a rule whose condition failed."""
@@ -208,10 +209,10 @@ class RuleList:
             self._cache[tool] = found
         return found
 
-    def opinions(self, call: ToolCall, tool: Tool) -> Sequence[Verdict]:
+    def opinions(self, facts: Facts) -> Sequence[Verdict]:
         """What the list says: nothing when it abstains; several verdicts mean the strictest of them."""
-        found = self.touching(call.tool)
-        return _opinions(found, Facts(call, tool)) if found is not _NOTHING else ()
+        found = self.touching(facts.call.tool)
+        return _opinions(found, facts) if found is not _NOTHING else ()
 
 
 def _opinions(touching: _Touching, facts: Facts) -> Sequence[Verdict]:

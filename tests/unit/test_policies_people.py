@@ -13,7 +13,7 @@ from governor_agents.core.ports import Directory
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.directory import Asked, People, PeopleFile, read_people
 from governor_agents.errors import ConfigError, DirectoryUnreadable, PoliciesUnavailable, PolicyFileError
-from governor_agents.policies import Defaults, PolicySet, Rule, require_approval
+from governor_agents.policies import Defaults, PolicySet, Rule, RuleList, require_approval
 from governor_agents.policies.reading import Source
 from tests.people import PEOPLE
 
@@ -303,3 +303,49 @@ def test_two_governors_may_share_policies_and_a_people_file(tmp_path: Path) -> N
     Governor(policies, store="memory://", tenant="c").close_sync()
     with pytest.raises(ConfigError, match="another directory"):
         Governor(policies, store="memory://", people=tmp_path / "other.yaml")
+
+
+@pytest.mark.parametrize(
+    ("requester", "outcome"),
+    [
+        ("alice", "deny"),
+        ("slack:T09/U11", "deny"),
+        ("Alice@example.com", "deny"),
+        ("bob", "allow"),
+        ("alice.old@example.com", "allow"),
+        ("", "allow"),
+    ],
+)
+def test_a_rule_fits_whoever_asked_under_any_name(requester: str, outcome: str) -> None:
+    """A denial of alice holds whichever of her addresses the run was started under."""
+    for name in ("alice", "alice@example.com", "slack:T01/*"):
+        rules = [Rule("not alice", "x", "deny", requester=name), Rule("others", "x", "allow")]
+        policies = PolicySet([RuleList(rules)], directory=people())
+        expected = "deny" if name == "slack:T01/*" and requester == "bob" else outcome
+        assert asked(policies, requester).outcome == expected
+        alone = PolicySet([RuleList(rules)])  # without a directory a name is all there is
+        assert asked(alone, "slack:T09/U11").outcome == "allow"
+
+
+def test_a_rule_about_whoever_asked_fails_while_nobody_can_say(tmp_path: Path) -> None:
+    """Unless the name that was given fits as it is: nothing is let through that may have been alice's."""
+    path = tmp_path / "people.yaml"
+    path.write_text(PEOPLE)
+    rules = [Rule("not alice", "x", "deny", requester="alice"), Rule("bob", "x", "allow", requester="bob")]
+    policies = PolicySet([RuleList(rules)], directory=PeopleFile(path))
+    assert [asked(policies, name).outcome for name in ("alice", "local:alice", "bob", "local:bob")] == [
+        "deny",
+        "deny",
+        "allow",
+        "allow",
+    ]
+    path.write_text("broken")
+    said = [asked(policies, name) for name in ("alice", "local:alice", "bob", "local:bob")]
+    assert [verdict.outcome for verdict in said] == ["deny"] * 4
+    assert [verdict.code for verdict in said] == ["rule", *["directory_unreadable"] * 3]
+    explained = policies.explain(ToolCall.of("x", {}, requester="local:alice"))
+    assert [(each.result, each.why) for each in explained] == [("failed", "the directory of people cannot be read")] * 2
+    path.write_text(PEOPLE)
+    assert asked(policies, "local:bob").outcome == "allow"
+    explained = policies.explain(ToolCall.of("x", {}, requester="local:alice"))
+    assert [each.result for each in explained] == ["matched", "not matched"]
