@@ -2,8 +2,8 @@
 
 Which rules apply is decided by name (``tool``, ``agent``, ``requester``) and then by condition (``when``). Where there
 is a directory, ``requester`` fits when any name of that person does; while nobody can say, the call is denied. A
-condition is true, false, or *fails*: a key is missing, types do not fit, the result is no boolean. What a failed rule meant is
-not known, so the list speaks as if the worst might have been meant:
+condition is true, false, or *fails*: a key is missing, types do not fit, the result is no boolean. What a failed rule
+meant is not known, so the list speaks as if the worst might have been meant:
 
 ==========================================  ==========================================================================
 of the rules that apply                     the list says
