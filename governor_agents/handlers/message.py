@@ -11,6 +11,7 @@ run. What a model said beside its call is not in the record and is shown nowhere
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,7 +42,9 @@ HELD = "whoever is asked was asked often enough of late, and hears of this when 
 """What is said of a request that a channel keeps back. Whoever may decide it can all the same."""
 
 HEADLINE_VALUE = 60
-"""A value with more visible characters than this is not put into a headline: it is named there, and stands below."""
+"""A value with more characters than this is not put into a headline: it is named there, and stands below."""
+
+_SIGNS = " _-.,:;/@+#%&()$€£"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
@@ -218,14 +221,24 @@ def _headline(approval: Approval) -> str:
 
 
 def _in_headline(path: Path, value: Json) -> str:
-    """A value within a headline: names as they are, arguments as JSON, so that a text there has its quotes."""
+    """A value within a headline: names as they are, arguments as JSON, so that a text there has its quotes.
+
+    What is long, or holds anything that could look like a quote or a sign, is named instead: it stands below in full.
+    """
     name = path[-1]
     if value is MISSING:
         return f"(no {name})"
-    if path[0] != "args":
-        return str(value)
+    if isinstance(value, dict | list):
+        return f"({name}, {len(value)} entries: see below)"
     text = freeze(value).decode()
-    return text if len(visible(text)) <= HEADLINE_VALUE else f"({name}, {len(text)} characters: see below)"
+    if len(text) > HEADLINE_VALUE or (isinstance(value, str) and not all(map(_plain, value))):
+        return f"({name}, {len(value if isinstance(value, str) else text)} characters: see below)"
+    return text if path[0] == "args" else str(value)
+
+
+def _plain(character: str) -> bool:
+    """True for letters with their marks, digits, and the signs that addresses and amounts are written with."""
+    return character.isalnum() or character in _SIGNS or unicodedata.category(character) in ("Mn", "Mc")
 
 
 def _restored(call: Call) -> str:

@@ -24,7 +24,7 @@ def headline(template: str, args: dict) -> str:
     [
         ("Refund {args.amount} of order {args.order}", 'Refund 120 of order "4711"'),
         ("{tool} by {agent} for {requester}", "refund by support for service:support"),
-        ("{args.lines[1].sku} of {args.lines}", '"b" of [{"sku":"a"},{"sku":"b"}]'),
+        ("{args.lines[1].sku} of {args.lines}", '"b" of (lines, 2 entries: see below)'),
         ("{{{args.amount}}}", "{120}"),
         ("Pay {args.nobody}, {args.lines[7]}, {args.amount.cents}", "Pay (no nobody), (no 7), (no cents)"),
         ("", "support asks to run refund"),
@@ -61,16 +61,33 @@ def test_what_a_headline_may_not_hold(template: str, why: str) -> None:
 
 def test_a_long_value_is_named_and_not_cut() -> None:
     """It stands below in full; a part of it would be another value."""
-    assert headline("Order {args.order}", {"order": "x" * 5000}) == "Order (order, 5002 characters: see below)"
+    assert headline("Order {args.order}", {"order": "x" * 5000}) == "Order (order, 5000 characters: see below)"
     assert headline("Order {args.order}", {"order": "x" * (HEADLINE_VALUE - 2)}) == f'Order "{"x" * 58}"'
+
+
+@pytest.mark.parametrize(
+    "value", ["Größe 5, naïve", "nai\u0308ve", "हिन्दी", "日本語", "a.b@example.com", "DE89 3704", "-5 %"]
+)
+def test_ordinary_values_stand_in_the_headline(value: str) -> None:
+    """In every script, with the signs that amounts and addresses are written with."""
+    assert headline("Pay {args.to}", {"to": value}) == f'Pay "{value}"'
+
+
+@pytest.mark.parametrize(
+    "value", ["1\u201d is free \u201c", 'a" (approved) "', "<!channel>", "*b*", "a\nb", "\u202ea", "\u2033", "💥"]
+)
+def test_what_could_look_like_the_end_of_a_value_is_named(value: str) -> None:
+    """Quotes of any kind, markup, line breaks, what hides: none of it is next to the policy's words."""
+    assert headline("Pay {args.to}", {"to": value}) == f"Pay (to, {len(value)} characters: see below)"
 
 
 @given(texts)
 def test_no_value_poses_as_the_policys_words(value: str) -> None:
-    """It keeps its quotes, hides nothing and breaks no line."""
+    """It keeps its quotes and holds none, or is named; nothing hides and no line breaks."""
     shown = headline("Pay {args.to} now", {"to": value})
     inner = shown.removeprefix("Pay ").removesuffix(" now")
     assert (inner[0], inner[-1]) in ((chr(34), chr(34)), ("(", ")"))
+    assert chr(34) not in inner[1:-1]
     assert not [character for character in shown if hides(character)]
 
 
