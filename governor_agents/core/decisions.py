@@ -370,6 +370,7 @@ def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
         excluded=tuple(dict.fromkeys((*call.excluded, *people.excluded(run, verdict)))),
         channels=tuple(dict.fromkeys((*call.channels, *verdict.channels))),
         headline=verdict.headline or call.headline,
+        quiet_hours=call.quiet_hours if call.quiet_hours == verdict.quiet_hours else None,
         reminders=tuple(sorted({at for at in (*call.reminders, *reminders(verdict, now, expires)) if at < expires})),
         delegates=delegates,
         handed=people.still_handed(call.handed, delegates),

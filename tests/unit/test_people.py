@@ -11,6 +11,7 @@ import pytest
 
 from governor_agents.core import attending, decisions, driving, execution, people, seating
 from governor_agents.core.calls import Tool, ToolCall
+from governor_agents.core.hours import QuietHours
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import Call, CallState, Change, Decision, HandOver, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
@@ -264,6 +265,17 @@ def test_an_edit_keeps_only_delegates_whom_both_policies_allow() -> None:
     assert (call.delegates, [over.to for over in call.handed]) == (("dora",), ["dora"])
     with pytest.raises(NotAnApprover):
         vote(run, ERIN)
+
+
+def test_an_edit_keeps_quiet_hours_that_both_policies_have() -> None:
+    """They put every time off, so where one policy knows none the times are counted without."""
+    night = QuietHours("UTC", "00:00", "23:00")
+    first = replace(ASK, stages=(Stage(("ops",), ("ann", "bob"), 2, within=50.0),), quiet_hours=night)
+    run = paused(first)
+    assert call_of(run).stage_expires == 82_850.0, "the day begins to count at 23:00"
+    for verdict, ends in ((first, 82_850.0), (replace(first, quiet_hours=None), 52.0)):
+        edited = call_of(vote(run, ANN, Decision.edit({"amount": 1}), verdict=verdict))
+        assert (edited.stage_expires, edited.quiet_hours) == (ends, verdict.quiet_hours)
 
 
 def test_an_edit_by_a_delegate_counts_for_the_seat() -> None:
