@@ -10,16 +10,22 @@ import asyncio
 import os
 import sys
 
-from tests.three_channels import governed
+from governor_agents import Governor, PolicySet
+from governor_agents.core.records import Approval
 
+POLICY = "version: 1\napprovals: {channels: [slack], approvers: ['local:ann']}"
 MOST = 50
 FOREVER = 1e8
 """Seconds of a window that does not end while a test runs."""
 
 
+async def _pay(amount: int) -> str:
+    return "paid"
+
+
 async def limits(url: str, count: int) -> list[str]:
     """``granted`` for each use that was."""
-    governor = governed(url, {})
+    governor = Governor(store=url)
     waits = [await governor.desk.take("clicks of alice", MOST, FOREVER) for _ in range(count)]
     await governor.close()
     return ["granted" for wait in waits if wait == 0.0]
@@ -27,11 +33,11 @@ async def limits(url: str, count: int) -> list[str]:
 
 async def cards(url: str, count: int) -> list[str]:
     """The card of each call."""
-    governor = governed(url, {})
-    found = []
+    governor = Governor(PolicySet.from_text(POLICY, name="p"), store=url)
+    pay, found = governor.govern(name="pay")(_pay), []
     for _ in range(count):
-        asked = await governor.pay.ask(5)  # type: ignore[attr-defined]
-        card = await governor.desk.cards.enter(await governor.approval(asked.approval), "slack")
+        approval: Approval = await governor.approval((await pay.ask(5)).approval)
+        card = await governor.desk.cards.enter(approval, "slack")
         found.append(card.id)
     await governor.close()
     return found

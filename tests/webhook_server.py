@@ -78,6 +78,7 @@ class WebhookServer:
 
     def __exit__(self, *_: object) -> None:
         self.down()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -106,6 +107,13 @@ class WebhookServer:
         for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.sleep(0)
+
+    async def _end(self) -> None:
+        """Nothing of it is under way any more."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
