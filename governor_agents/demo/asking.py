@@ -16,6 +16,7 @@ from governor_agents.demo.channel import SEAT, Channel, StandIn
 from governor_agents.demo.processes import Beside, run_phase, until
 from governor_agents.demo.saying import Say, command
 from governor_agents.governor import Governor
+from governor_agents.handlers.visible import visible
 
 APP = "governor_agents.demo.app:governor"
 _PAGES = re.compile(r"pages at (\S+)")
@@ -79,8 +80,8 @@ class Asking:
             if not self._played(self._channel, approval, pages, worker, album):
                 return False
         else:
-            self._say.line(f"    Asked: {self._channel.where()}")
             self._say.request(self._url, begun["run"])
+            self._delivered(approval, worker)
         self._wait(approval, worker)
         call = self._look(approval).call
         by = f" by {call.decided_by.by}, {call.decided_by.channel}" if call.decided_by else ""
@@ -90,8 +91,7 @@ class Asking:
     def _played(self, channel: StandIn, approval: str, pages: str, worker: Beside, album: Album) -> bool:
         """Show what reached the person, and do what the person does there; False for nothing."""
         shown = until(lambda: channel.request(approval), "the request", worker, self._serve)
-        until(lambda: not self._look(approval).run.outbox, "word that it was delivered", worker, self._serve)
-        self._say.line(f"    Asked: {channel.where()}")
+        self._delivered(approval, worker)
         asking = self._how == "ask"
         album.add("request", shown, wait=asking)
         decision = channel.ask(self._look(approval)) if asking else shop.decision(self._how)
@@ -102,6 +102,23 @@ class Asking:
         if elsewhere:
             self._say.line(f"    {elsewhere}")
         return decision is not None or bool(elsewhere)
+
+    def _delivered(self, approval: str, worker: Beside) -> None:
+        """Return once the channel took the request; say once what is in its way."""
+        told = False
+
+        def delivered() -> bool:
+            nonlocal told
+            run = self._look(approval).run
+            if not told and any(notice.tries for notice in run.outbox):
+                told = True
+                failed = [event for event in self._governor.timeline_sync(run.id) if event["what"] == "notice.failed"]
+                why = visible(str(failed[-1].get("reason", ""))) if failed else "the channel did not take it"
+                self._say.line(f"    Not delivered yet: {why}. It is tried again; Ctrl-C leaves the run waiting.")
+            return not run.outbox
+
+        until(delivered, "word that it was delivered", worker, self._serve, patience=float("inf"))
+        self._say.line(f"    Asked: {self._channel.where()}")
 
     def _wait(self, approval: str, worker: Beside) -> None:
         """Return once it is decided; say from time to time that it is waited for."""

@@ -84,7 +84,8 @@ class Beside:
         """Raise `GovernorError` with its last words when it has ended."""
         code = self._process.poll()
         if code is not None:
-            last = self.said().strip().splitlines()[-1:] or [f"exit code {code}"]
+            last = [line.removeprefix("governor-agents: ") for line in self.said().strip().splitlines()[-1:]]
+            last = last or [f"exit code {code}"]
             raise GovernorError(last[0] if code == 2 else f"the demo's {self.name} process has ended: {last[0]}")
 
     def stop(self) -> None:

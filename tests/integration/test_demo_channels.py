@@ -26,19 +26,21 @@ from tests.shown_demo import Shown
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 
 PLAYED = [("slack", "edit", "openai-agents"), ("email", "approve", "langchain"), ("slack", "reject", "langchain")]
-NO_BROWSER = {"PATH": "/nowhere"}
+NO_BROWSER = {"PATH": "/nowhere", "PLAYWRIGHT_BROWSERS_PATH": "/nowhere"}
 ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 TEAM, PERSON = "T01", "U02"
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The demo against its own stand-ins, each run once. What is rejected is drawn without a browser."""
+    """The demo against its own stand-ins, each run once. Slack's are drawn without a browser."""
 
     @cache
     def shown(channel: str, how: str, framework: str) -> Shown:
         words = ("--framework", framework, "--channel", channel, "--decide", how, "--json")
-        return Shown(tmp_path_factory.mktemp(f"{channel}-{how}"), *words, env=NO_BROWSER if how == "reject" else None)
+        return Shown(
+            tmp_path_factory.mktemp(f"{channel}-{how}"), *words, env=NO_BROWSER if channel == "slack" else None
+        )
 
     return shown
 
@@ -193,14 +195,16 @@ def test_the_real_server_sends_the_mail_and_its_link_decides(tmp_path: Path) -> 
     assert shown.left_behind() == []
 
 
-def test_ctrl_c_leaves_the_run_waiting(space: tuple[SlackServer, Workspace], tmp_path: Path) -> None:
-    """Nothing is decided by it, nothing is left behind, and people are told how to go on."""
-    server, made = space
-    words = ("--framework", "openai-agents", "--channel", "slack", *real_slack(server, made))
-    shown = Shown(tmp_path, *words, env={"SLACK_API_URL": server.url}, end=False)
-    asked(shown, server, made)
-    shown.process.send_signal(signal.SIGINT)
-    shown.end()
+def test_ctrl_c_leaves_the_run_waiting_also_when_nobody_could_be_asked(tmp_path: Path) -> None:
+    """What is in the way is said; nothing is decided by it, nothing is left behind, and how to go on is told."""
+    with SmtpServer(users={"governor": "secret"}) as server:
+        server.replies["kim@example.com"] = "550 5.1.1 no such user"
+        words = ("--framework", "openai-agents", "--channel", "email", "--smtp-url", server.url(), "--to")
+        shown = Shown(tmp_path, *words, "kim@example.com", end=False)
+        said = next(line for line in shown.process.stdout if "Not delivered yet" in line)
+        shown.process.send_signal(signal.SIGINT)
+        shown.end()
+    assert "no such user" in said and "kim@example.com" in said
     assert shown.code == 130 and shown.left_behind() == []
     assert "nothing more was decided" in shown.stdout and "runs list" in shown.stdout
     [store] = tmp_path.glob("*/governor.db")
