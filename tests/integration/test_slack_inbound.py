@@ -195,6 +195,7 @@ BAD = {
     "not UTF-8": b"payload=%ff%fe",
     "bytes": b"\xff\xfe\x00",
     "deep": b"payload=" + b'{"a":' * 60 + b"1" + b"}" * 60,
+    "deep where nobody looks": b'payload={"type":"view_closed","x":' + b'{"a":' * 60 + b"1" + b"}" * 61,
     "very deep": b"payload=" + b"[" * 100_000,
     "nothing": b"",
     "no type": b"payload={}",

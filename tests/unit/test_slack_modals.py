@@ -80,6 +80,14 @@ def test_the_second_step_shows_exactly_what_will_run(args: dict[str, Any]) -> No
     assert carried.args == text
 
 
+def test_a_second_step_that_has_no_room_is_not_shown() -> None:
+    """Arguments that the modal cannot carry are not confirmed in it."""
+    for size, fits in ((2_000, True), (3_000, False)):
+        text = freeze({"to": "x" * size}).decode()
+        view = modals.confirm(Origin(ORIGIN.value, ORIGIN.spot, text), "headline", ["to"], needed=False)
+        assert (view is not None) is fits
+
+
 def test_a_second_step_that_cuts_would_be_seen() -> None:
     """Negative control: with one character less the shown text is no longer the arguments."""
     text = freeze({"to": "x" * 2000}).decode()
