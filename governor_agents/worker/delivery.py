@@ -139,9 +139,10 @@ class Delivery:
         room = self._rooms.setdefault((lane.governor, lane.handler), asyncio.Semaphore(ROOM))
         while (approval := await _approval(lane)) is not None:
             async with self._turn(lane, approval) as alone, room:
-                if not alone:
-                    await self._put_by(lane)
-                if not alone or not await self._step(lane):
+                wait = await self._pause(lane) if alone else LATER
+                if wait:
+                    await self._put_by(lane, wait)
+                if wait or not await self._step(lane):
                     break
             did = True
         return did
@@ -175,11 +176,16 @@ class Delivery:
             return (run, taken[0]) if taken else None
         return None
 
-    async def _put_by(self, lane: Lane) -> None:
+    async def _pause(self, lane: Lane) -> float:
+        """For how many seconds the channel wants to be left alone; others may have heard it while this lane waited."""
+        until = self._paused.get((lane.governor, lane.channel), 0.0)
+        return max(0.0, until - await lane.governor.desk.now()) if until else 0.0
+
+    async def _put_by(self, lane: Lane, seconds: float) -> None:
         """Let nobody look at this lane for a while."""
 
         def step(run: Run, now: float) -> Change:
-            return telling.take_notices(run, now, until=now + LATER, lane=(lane.n, lane.channel))
+            return telling.take_notices(run, now, until=now + seconds, lane=(lane.n, lane.channel))
 
         with contextlib.suppress(NotFound):
             await lane.governor.loop.bridge(lane.governor.runs.change(lane.run, step, point="notice.put_by"))
