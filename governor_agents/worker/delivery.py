@@ -93,10 +93,13 @@ class Delivery:
     def begin(self, governor: Governor, run: Run, now: float) -> tuple[list[asyncio.Task[bool]], float]:
         """Start a lane for whatever is to be told of this run; those that are under way are not started again.
 
+        A run of another environment is left to its own workers: nobody could decide on a card that is posted from here.
         The tasks, whose results say whether something was told or put off; and in how many seconds it is worth looking
         again, should nobody change the run before: ``inf`` when that is not so.
         """
         begun, again = [], math.inf
+        if run.env != governor.env:
+            return begun, again
         for lane in (Lane(governor, run.id, n.n, n.channel) for n in mine(run, now)):
             until = self._paused.get((governor, lane.channel), 0.0)
             if now < until:

@@ -263,6 +263,20 @@ async def test_nothing_is_lost_is_no_empty_word(servers: Three, office: tuple[Go
     assert servers.asked() == {"slack": ["70001"], "email": ["70001"], "webhook:orders": []}
 
 
+async def test_a_run_of_another_environment_is_told_by_its_own_workers(servers: Three, tmp_path: Path) -> None:
+    """A card that is posted from elsewhere could be decided by nobody: clicks on it reach the wrong governor."""
+    store = f"sqlite:///{tmp_path}/governor.db"
+    staging, prod = (governed(store, servers.handlers()) for _ in range(2))
+    staging.env, prod.env = "staging", "prod"
+    await ask(staging, AMOUNTS[0])
+    await Worker(prod).run(once=True)
+    assert servers.asked() == {"slack": [], "email": [], "webhook:orders": []}
+    await Worker(staging).run(once=True)
+    assert servers.asked() == dict.fromkeys(CHANNELS, ["70001"])
+    await staging.close()
+    await prod.close()
+
+
 # -- turns at a card ----------------------------------------------------------------------------------------------------
 
 
