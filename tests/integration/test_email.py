@@ -59,7 +59,7 @@ async def test_headers_keep_machines_from_answering_and_readers_in_one_thread() 
             await post.update(approval)
             server.wait(4)
             first, last = (mail.message for mail in server.to(BOSS))
-            assert last["Subject"] == first["Subject"] and approval.id in first["Subject"]
+            assert last["Subject"] == first["Subject"] == f"Approval {approval.id}: support asks to run refund"
             assert last["In-Reply-To"].strip() == last["References"].strip() == first["Message-ID"]
             assert last["Message-ID"] != first["Message-ID"]
             assert first["In-Reply-To"] is None

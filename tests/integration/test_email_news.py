@@ -163,4 +163,6 @@ def test_one_more_identical_call_is_told_only_to_who_waits_for_none() -> None:
     assert news({"a": asked}, second, {"a": first, "b": first}, CFO) == ()
     closed = replace(asked, asked=False, state="rejected")
     assert news({"a": closed}, {"a": closed, "b": asked}, {"a": first, "b": first}, CFO) == (ASKED,)
+    both = news({"a": asked}, {"a": closed, "b": asked}, {"a": first, "b": first}, CFO)
+    assert len(both) == 2 and both[1] == ASKED, "the first closes as the second comes: the link to it is used up"
     assert news({}, {"b": replace(asked, asked=False)}, {"b": first}, "eve@example.com") == ()

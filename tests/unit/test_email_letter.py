@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from email import message_from_bytes, policy
@@ -249,6 +250,15 @@ def test_inert_text_reads_back(text: str) -> None:
     shown = visible(text)
     assert parse_visible(inert(shown)) == text
     assert Read(f'<p id="x">{as_html(shown)}</p>').ids.get("x", "") == inert(shown)
+
+
+def test_a_line_breaks_where_it_may_and_never_before_a_mark() -> None:
+    """Long words have places to break; a letter keeps the marks that belong to it."""
+    for word in ("e\u0301" * 100, "\u0928\u093f" * 100, "x" * 200, "a.\u0301b" * 20):
+        pieces = str(as_html(visible(word))).split("<wbr>")
+        assert len(pieces) > 5
+        assert not [piece for piece in pieces if unicodedata.category(piece[0]).startswith("M")]
+    assert str(as_html("short")) == "short"
 
 
 LINKLIKE = [
