@@ -272,7 +272,7 @@ async def test_a_run_of_another_environment_is_told_by_its_own_workers(servers: 
     await Worker(prod).run(once=True)
     assert servers.asked() == {"slack": [], "email": [], "webhook:orders": []}
     await Worker(staging).run(once=True)
-    assert servers.asked() == dict.fromkeys(CHANNELS, ["70001"])
+    assert servers.asked() == {channel: ["70001"] for channel in CHANNELS}
     await staging.close()
     await prod.close()
 
