@@ -112,15 +112,15 @@ class Delivery:
         return begun, again
 
     def _start(self, lane: Lane) -> asyncio.Task[bool]:
-        task = asyncio.get_running_loop().create_task(self._work(lane))
+        task = asyncio.get_running_loop().create_task(self._worked(lane))
         self._lanes[lane] = task
         task.add_done_callback(lambda done: self._ended(lane, done))
         return task
 
     def _ended(self, lane: Lane, task: asyncio.Task[bool]) -> None:
         self._lanes.pop(lane, None)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreError):
-            log.error("run %s: channel %s: %s", lane.run, lane.channel, words(error))
+        if not task.cancelled():
+            task.exception()  # the store's: whoever looks at the store next meets it too, and says so
 
     async def finish(self, seconds: float) -> None:
         """Wait for the lanes under way, for so long; then leave them, and close every handler that was started."""
@@ -136,19 +136,32 @@ class Delivery:
 
     # -- one lane ---------------------------------------------------------------------------------------------------
 
+    async def _worked(self, lane: Lane) -> bool:
+        """The work of a lane. What stands in its way is said, and left alone for a while."""
+        try:
+            return await self._work(lane)
+        except StoreError:
+            raise
+        except Exception as error:  # such as a record whose contents are lost: the other lanes go on
+            log.error("approval %s, channel %s: %s", approval_id(lane.run, lane.n), lane.channel, words(error))
+            await self._put_by(lane, TAKEN)
+            return False
+
     async def _work(self, lane: Lane) -> bool:
         """Tell what is to be told in this lane, one after the other; True when something was told, or put off."""
         did = False
         room = self._rooms.setdefault((lane.governor, lane.handler), asyncio.Semaphore(ROOM))
-        while (approval := await _approval(lane)) is not None:
+        while True:
+            approval = await _approval(lane)
+            if approval is None:  # nobody knows the call any more, so there is nothing to tell
+                return await self._step(lane) or did
             async with self._turn(lane, approval) as alone, room:
                 wait = await self._pause(lane) if alone else LATER
                 if wait:
                     await self._put_by(lane, wait)
                 if wait or not await self._step(lane):
-                    break
+                    return did
             did = True
-        return did
 
     async def _step(self, lane: Lane) -> bool:
         """Tell what is next; False when nothing is."""

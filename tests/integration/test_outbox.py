@@ -16,6 +16,7 @@ import pytest
 
 from governor_agents import Decision, Governor, Worker
 from governor_agents.core.records import CallState
+from governor_agents.errors import SnapshotError
 from governor_agents.handlers.webhook import handler as webhook_handler
 from governor_agents.stores import open_store
 from governor_agents.testing import MovableClock
@@ -309,3 +310,32 @@ async def test_what_is_in_other_hands_is_told_later(servers: Three, office: tupl
     clock.move(delivery.LATER)
     await Worker(governor).run(once=True)
     assert servers.asked()["slack"] == ["70001"]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_lane_that_cannot_work_is_said_and_left(
+    lost: bool,
+    servers: Three,
+    office: tuple[Governor, MovableClock],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where contents of a record are lost it is said once a minute; a notice of no call at all is not kept for ever."""
+    governor, clock = office
+    id = await ask(governor, AMOUNTS[0])
+
+    async def found(*_: object) -> Any:
+        if lost:
+            raise SnapshotError("the store has lost the content")
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "_approval", found)
+        await rounds(governor, clock, 30, 10.0)
+    said = [record.message for record in caplog.records if "has lost the content" in record.message]
+    assert len(said) == (3 if lost else 0), "once for each channel"
+    assert servers.asked() == {"slack": [], "email": [], "webhook:orders": []}
+    assert bool((await governor.approval(id)).run.outbox) is lost
+    clock.move(delivery.TAKEN)
+    await Worker(governor).run(once=True)
+    assert servers.asked()["email"] == (["70001"] if lost else [])
