@@ -13,6 +13,7 @@ from typing import Any, cast
 from governor_agents.claims import held
 from governor_agents.core import decisions, driving, execution
 from governor_agents.core.ports import Record, Store, Swapped
+from governor_agents.core.identity import Voter
 from governor_agents.core.records import Call, CallState, Change, Decision, Event, Run, Vote, evolve
 from governor_agents.core.settling import settle
 from governor_agents.core.telling import call_event
@@ -58,12 +59,12 @@ def _late_votes() -> None:
     """A vote that comes after the decision counts too."""
     sound = decisions.decide
 
-    def accepts(run: Run, n: int, decision: Decision, *, by: str, now: float, **rest: Any) -> Change:
+    def accepts(run: Run, n: int, decision: Decision, *, by: Voter, now: float, **rest: Any) -> Change:
         call = run.call(n)
         if call is None or call.state is CallState.PENDING:
             return sound(run, n, decision, by=by, now=now, **rest)
-        vote = Vote(by, decision.kind, now, call.digest, call.stage, decision.reason)
-        return Change(run.with_call(evolve(call, votes=(*call.votes, vote))), (call_event(call, "call.voted", by=by),))
+        vote = Vote(by.id, decision.kind, now, call.digest, call.stage, decision.reason)
+        return Change(run.with_call(evolve(call, votes=(*call.votes, vote))), (call_event(call, "call.voted", by=by.id),))
 
     cast("Any", decisions).decide = accepts
 
