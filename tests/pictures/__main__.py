@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from governor_agents.demo.pictures import browser, draw
-from tests.pictures import mail, slack
+from tests.pictures import mail, pages, slack
 
-SCENES = slack.SCENES | mail.SCENES
+SCENES = slack.SCENES | mail.SCENES | pages.SCENES
 ROOT = Path(__file__).resolve().parents[2]
 
 
