@@ -25,7 +25,7 @@ from tests.pages import CFO, Office, form_in, make_office, served
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-GET, HEAD, OPTIONS, CHROMIUM, BOT = 500, 200, 150, 70, 80
+GET, HEAD, OPTIONS, CHROMIUM, BOT = 530, 200, 150, 40, 80
 """How many visits of each kind: 1,000 together."""
 
 KINDS = ("card", "run", "thread", "token")

@@ -15,7 +15,7 @@ from tests.pages import Office, client, form_in, make_office
 AGES = 10.0**9
 """Seconds: a window that does not end while a test runs."""
 
-ADDRESS, PERSON = 100, 40
+ADDRESS, PERSON = 60, 24
 
 
 def office_at(url: str) -> Office:

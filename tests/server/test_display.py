@@ -24,7 +24,7 @@ from tests.unit.test_message import generated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
 
-SETS = 5000 if os.environ.get("GOVERNOR_NIGHTLY") else 120
+SETS = 5000 if os.environ.get("GOVERNOR_NIGHTLY") else 80
 LARGE = {"big": "\u202e<!channel>`" * 70_000, "keys": {f"k{n}": [n, "x" * 20] for n in range(3000)}}
 """Almost 1 MB as stored."""
 

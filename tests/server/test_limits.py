@@ -15,7 +15,7 @@ from tests.server.limited import ADDRESS, PERSON, office_at
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
-EACH = 45
+EACH = 28
 
 
 async def test_four_processes_share_one_limit(tmp_path: Path) -> None:
