@@ -97,7 +97,8 @@ class Delivery:
         The tasks, whose results say whether something was told or put off; and in how many seconds it is worth looking
         again, should nobody change the run before: ``inf`` when that is not so.
         """
-        begun, again = [], math.inf
+        begun: list[asyncio.Task[bool]] = []
+        again = math.inf
         if run.env != governor.env:
             return begun, again
         for lane in (Lane(governor, run.id, n.n, n.channel) for n in mine(run, now)):

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from governor_agents.claims import held
 from governor_agents.core import decisions, driving, execution
-from governor_agents.core.ports import Record, Store, Swapped
 from governor_agents.core.identity import Voter
+from governor_agents.core.ports import Record, Store, Swapped
 from governor_agents.core.records import Call, CallState, Change, Decision, Event, Run, Vote, evolve
 from governor_agents.core.settling import settle
 from governor_agents.core.telling import call_event
@@ -64,7 +64,9 @@ def _late_votes() -> None:
         if call is None or call.state is CallState.PENDING:
             return sound(run, n, decision, by=by, now=now, **rest)
         vote = Vote(by.id, decision.kind, now, call.digest, call.stage, decision.reason)
-        return Change(run.with_call(evolve(call, votes=(*call.votes, vote))), (call_event(call, "call.voted", by=by.id),))
+        return Change(
+            run.with_call(evolve(call, votes=(*call.votes, vote))), (call_event(call, "call.voted", by=by.id),)
+        )
 
     cast("Any", decisions).decide = accepts
 
