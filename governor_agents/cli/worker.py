@@ -48,7 +48,8 @@ def worker(
         _check(spec, governor, store)
     _log()
     done = asyncio.run(_work(governors, once, concurrency, checkpoint_every))
-    note(f"{done} {'step' if done == 1 else 'steps'} done")
+    if once:  # a worker that goes on counts nothing; its log says what it did
+        note(f"{done} {'step' if done == 1 else 'steps'} done")
 
 
 def _check(spec: str, governor: Governor, store: str | None) -> None:
