@@ -81,7 +81,9 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.behind.add(asyncio.create_task(mail.start(app.state.site)))
+    starting = asyncio.create_task(mail.start(app.state.site))
+    app.state.behind.add(starting)
+    starting.add_done_callback(app.state.behind.discard)
     async with slack.slack_open(app.state.site, app.state):
         yield
     if app.state.behind:
