@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from governor_agents import Decision, Governor, Worker
 from governor_agents.core.calls import freeze
-from governor_agents.errors import ChannelUnusable, ConfigError, DeliveryFailed
+from governor_agents.errors import ChannelUnusable, ConfigError, DeliveryFailed, MissingExtra
 from governor_agents.handlers.webhook import HEADER, WebhookHandler, received, webhook
 from governor_agents.handlers.webhook.handler import retry_after
 from governor_agents.policies import PolicySet
@@ -210,3 +211,23 @@ def test_a_repr_shows_no_secret_and_no_address() -> None:
     assert SECRET not in repr(made) and "4711" not in repr(made)
     with pytest.raises(ConfigError, match="two while it changes"):
         webhook("https://hooks.example.com/", SECRET, SECRET + "2", SECRET + "3", hosts=["hooks.example.com"])
+
+
+@pytest.mark.parametrize(
+    "library", [name for name in ("httpx", "httpx2") if find_spec(name)]
+)  # old frameworks have one
+async def test_either_http_library_will_do(
+    server: WebhookServer, governor: Governor, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """What OpenAI's packages bring is as good; without either, the extra is named."""
+    known = [library]
+    monkeypatch.setattr(
+        "governor_agents.handlers.webhook.handler.find_spec", lambda name: name if name in known else None
+    )
+    handler = server.handler()
+    await handler.start(governor.desk)
+    await handler.notify(await governor.approval(await asked(governor)), "orders")
+    assert handler._http.__name__ == library and server.posts[0].server_name == "localhost"
+    known.clear()
+    with pytest.raises(MissingExtra, match=r"governor-agents\[webhook\]"):
+        await handler.start(governor.desk)
