@@ -44,8 +44,8 @@ TAKEN = 60.0
 DELIVER = 20.0
 """Seconds in which a handler must have told them."""
 
-TURN = 40.0
-"""Seconds after which a turn at a card lapses."""
+TURN = 50.0
+"""Seconds after which a turn at a card lapses: longer than to start a handler and deliver, shorter than `TAKEN`."""
 
 ROOM = 8
 """How many lanes of one handler are busy at a time."""
