@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -104,6 +102,3 @@ async def _release(site: Site, reader: Reader, seen: Seen, form: Form) -> str | 
     for id, _ in seen:
         await site.desk.take_up(id, by=reader.by, channel=CHANNEL, release=True)
     return "The others are told that you no longer look at it."
-
-
-Doing = Callable[[Site, Reader, Seen, Form], Awaitable[str | Told]]
