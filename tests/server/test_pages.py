@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -449,3 +450,16 @@ async def test_an_unknown_id_costs_as_much_as_one_of_others(tmp_path: Path, monk
     assert asked[0] == asked[1] == asked[2] and ("load", "run") in asked[0]
     for each in (ours, theirs):
         await each.governor.close()
+
+
+async def test_one_link_sent_in_two_ways_at_once_decides_one(office: Office, web: httpx.AsyncClient) -> None:
+    """Approvals and rejections by the same link, all at once, also where more votes are needed: one of them counts."""
+    for quorum in (1, 2):
+        asked = await office.ask(people=(CFO, BOSS), quorum=quorum)
+        link = await office.link(asked)
+        form = form_in(await opened(web, link), "decide")
+        sent = [web.post(link, data={**form, "decision": ("approve", "reject")[n % 2]}) for n in range(24)]
+        statuses = [answer.status_code for answer in await asyncio.gather(*sent)]
+        assert statuses in ([200, 410] * 12, [410, 200] * 12), statuses
+        votes = (await office.governor.approval(asked.id)).call.votes
+        assert [(vote.by, vote.kind) for vote in votes] == [(CFO, "approve" if statuses[0] == 200 else "reject")]
