@@ -25,7 +25,7 @@ from tests.shown_demo import Shown
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 
-PLAYED = [("slack", "edit", "openai-agents"), ("email", "approve", "langchain"), ("slack", "reject", "langchain")]
+PLAYED = [("slack", "edit", "openai-agents"), ("email", "approve", "langchain")]
 NO_BROWSER = {"PATH": "/nowhere", "PLAYWRIGHT_BROWSERS_PATH": "/nowhere"}
 ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 TEAM, PERSON = "T01", "U02"
@@ -61,7 +61,7 @@ def test_suspended_decided_in_the_channel_and_resumed_in_three_processes(
     promised = {"channel": channel, "suspended": True, "resumed": True, "decisions": [how], "status": "completed"}
     assert {key: line[key] for key in promised} == promised
     assert len(set(line["pids"])) == 3
-    wanted = {"approve": [shop.ASKED], "edit": [shop.EDITED], "reject": []}[how]
+    wanted = {"approve": [shop.ASKED], "edit": [shop.EDITED]}[how]
     ran = shown.ledger(framework)
     assert [one["arguments"] for one in ran] == wanted == line["tool_arguments"]
     assert {one["pid"] for one in ran} <= {line["pids"][2]}
@@ -78,7 +78,7 @@ def test_the_pictures_show_what_was_asked_and_what_became_of_it(
     way = "Approve</span>" if channel == "slack" else "/confirm/"
     assert "amount" in before and "120.0" in before and "4711" in before
     assert way in before and way not in after
-    verb = {"approve": "pproved by you", "edit": "dited and approved by you", "reject": "ejected by you"}[how]
+    verb = {"approve": "pproved by you", "edit": "dited and approved by you"}[how]
     assert verb in after and verb not in before
 
 
@@ -101,7 +101,7 @@ def test_with_a_browser_every_page_is_a_picture_too(played: Any) -> None:
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
         wide, tall = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
         assert wide == pictures.WIDTH and 300 < tall < 4000
-    without = played("slack", "reject", "langchain").lines()["langchain"]["pictures"]
+    without = played("slack", "edit", "openai-agents").lines()["openai-agents"]["pictures"]
     assert without and all(file.endswith(".html") for file in without)
 
 
