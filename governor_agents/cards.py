@@ -174,11 +174,13 @@ class Cards:
         call = run.call(found[1]) if run is not None and found else None
         if run is None or call is None or call.state is not CallState.PENDING:
             return False
-        return _asked(Approval(run, call)) == _asked(like)
+        return like.like(Approval(run, call)) and _asked(Approval(run, call)) == _asked(like)
 
 
 def _asked(approval: Approval) -> str:
-    return f"{chain_sha256(approval.call)} {approval.call.stage} {approval.run.env}"
+    """Who is asked, where; and the files that are approved with it, which the fingerprint does not hold."""
+    files = " ".join(f"{file.name} {file.size} {file.sha256}" for file in approval.call.operands)
+    return f"{chain_sha256(approval.call)} {approval.call.stage} {approval.run.env} {files}"
 
 
 def _joined(card: Card, approval: str) -> Card:

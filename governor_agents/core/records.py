@@ -6,6 +6,7 @@ All classes are frozen; a change is a new object made with `evolve`. Times are e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
@@ -518,6 +519,20 @@ class Approval:
     def deadline(self) -> float | None:
         """Epoch seconds after which nobody may decide any more."""
         return self.call.expires
+
+    def like(self, other: Approval) -> bool:
+        """True when both would run the same: the same arguments for the same requester, and the same files.
+
+        Only of such calls can one be shown and a decision count for the others too. An edit makes a call another one.
+        """
+        mine, its = self.call, other.call
+        return (mine.fingerprint, mine.args, mine.operands) == (its.fingerprint, its.args, its.operands)
+
+
+def waiting_alike(approvals: Iterable[Approval]) -> tuple[Approval, ...]:
+    """The first of them that waits for people, and those that wait and are like it: what one decision can be about."""
+    waits = [each for each in approvals if each.call.state is CallState.PENDING]
+    return tuple(each for each in waits if each.like(waits[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ async def readable(site: Site, reader: Reader, subject: str) -> tuple[tuple[Appr
     except NotFound:
         raise not_found(id=subject, by=reader.by) from None
     gone = voter.service or not voter.names  # a link does not outlive the place of its person in the directory
-    if gone or not (reader.link or any(may_read(each, voter) for each in approvals)):
+    identities = site.governor.identities
+    known = identities.directory is None or identities.person(reader.by) is not None  # nor that of its address
+    if gone or not ((reader.link and known) or any(may_read(each, voter) for each in approvals)):
         raise not_found(id=subject, by=reader.by)
     return approvals, voter
 
@@ -72,7 +74,9 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
     refused = refusal_of(site, open_[0], voter) if open_ else ""
     used = reader.link and bool((await site.desk.tokens.look(reader.secret, DECIDE)).answer)
     answered = used and (not open_ or any(vote.by == voter.id for vote in first.call.votes))
-    message = Message.of(first, alike=[each.id for each in (open_ or approvals) if each is not first])
+    message = Message.of(
+        first, alike=[each.id for each in (open_ or approvals) if each is not first and each.like(first)]
+    )
     common: dict[str, object] = {
         "title": message.headline,
         "who": reader.by,

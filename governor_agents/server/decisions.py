@@ -59,7 +59,7 @@ async def decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> 
 
 
 async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> None:
-    answer, ours = _answer(decision), False
+    answer, ours = _answer(decision, seen), False
     if reader.link:
         ours = not (await site.desk.tokens.look(reader.secret, DECIDE)).answer
         try:
@@ -78,8 +78,9 @@ async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) ->
         raise
 
 
-def _answer(decision: Decision) -> str:
-    """The decision as one short text; the same for the same words."""
-    parts = (decision.kind, decision.reason, decision.answer, (decision.args or b"").decode())
+def _answer(decision: Decision, seen: Seen) -> str:
+    """The decision, and what it is about, as one short text: an identical call that comes later is another answer."""
+    about = [part for pair in seen for part in pair]
+    parts = (decision.kind, decision.reason, decision.answer, (decision.args or b"").decode(), *about)
     digest = sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode("utf-8", "backslashreplace"))
     return f"{decision.kind}:{digest.hexdigest()[:32]}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from governor_agents.core.calls import freeze, thaw
 from governor_agents.core.identity import Voter
 from governor_agents.core.ports import Desk
-from governor_agents.core.records import Approval, CallState
+from governor_agents.core.records import Approval, waiting_alike
 from governor_agents.errors import ArgumentsError, NotFound
 
 Seen = tuple[tuple[str, str], ...]
@@ -41,8 +41,8 @@ async def approvals_of(desk: Desk, subject: str) -> tuple[Approval, ...]:
 
 
 def waiting(approvals: Iterable[Approval]) -> tuple[Approval, ...]:
-    """Those of them that wait for people."""
-    return tuple(each for each in approvals if each.call.state is CallState.PENDING and not each.run.cancel)
+    """Those of them that wait for people and are shown: the first, and whatever is like it."""
+    return waiting_alike(each for each in approvals if not each.run.cancel)
 
 
 def seen_of(approvals: Iterable[Approval]) -> str:

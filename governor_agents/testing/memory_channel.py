@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from governor_agents.core.calls import sha256
 from governor_agents.core.ports import Card, Desk, Place
-from governor_agents.core.records import Approval, CallState
+from governor_agents.core.records import Approval, CallState, waiting_alike
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.message import Message, to_text
 
@@ -116,6 +116,6 @@ class MemoryHandler:
     async def _note(self, card: Card, op: str) -> Note:
         """What the card says: the first of its calls that waits and the others like it, else the last one's outcome."""
         every = [await self.desk.approval(id) for id in card.approvals]
-        waits = [each for each in every if each.call.state is CallState.PENDING]
+        waits = waiting_alike(every)
         message = Message.of((waits or every[-1:])[0], alike=[each.id for each in waits[1:]])
         return Note(to_text(message), bool(waits), op)

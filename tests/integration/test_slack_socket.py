@@ -109,8 +109,8 @@ async def test_a_wrong_app_token_is_found_at_the_start(tmp_path: Path, caplog: p
 
 async def test_no_ticket_and_no_payload_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """slack-sdk logs links and payloads when asked to; through this logger it cannot."""
-    logging.getLogger("governor_agents.slack.socket").setLevel(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, "governor_agents.slack.socket")
+    logging.getLogger("governor_agents.slack.sdk").setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "governor_agents.slack.sdk")
     async with connected(tmp_path) as (here, _):
         posted = await here.ask(amount=5, to="planted-secret")
         await here.slack.emit(here.slack.click(here.space, posted.message, "approve", by=ALICE)).answer()
@@ -120,7 +120,7 @@ async def test_no_ticket_and_no_payload_is_logged(tmp_path: Path, caplog: pytest
         await here.slack.until(lambda: trouble.met)  # slack-sdk goes on with the old connection, until it is cut
         here.slack.drop_connections()
         await here.slack.until(lambda: here.slack.count("apps.connections.open") > asked + 1)
-        own = [record for record in caplog.records if record.name == "governor_agents.slack.socket"]
+        own = [record for record in caplog.records if record.name == "governor_agents.slack.sdk"]
         assert any(record.levelno >= logging.WARNING for record in own)
         for record in own:
             assert "ticket=" not in record.getMessage()

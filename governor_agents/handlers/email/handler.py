@@ -16,7 +16,7 @@ from functools import partial
 
 from governor_agents.core.identity import EMAIL
 from governor_agents.core.ports import Card, Desk
-from governor_agents.core.records import Approval, CallState
+from governor_agents.core.records import Approval, CallState, waiting_alike
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnreadable, NotFound
 from governor_agents.handlers.email import bounces, letter, mime, post
 from governor_agents.handlers.email.settings import EXAMPLE, VARIABLE, SmtpSettings, is_address
@@ -194,12 +194,13 @@ class EmailHandler:
         """The words for one person, with a fresh link where the whole request fits; and the token in it."""
         asked = [id for id, standing in draft.standings.items() if standing.asked]
         first = approvals[asked[0]] if asked and approval.id not in asked else approval
-        alike = [id for id, each in approvals.items() if id != first.id and each.call.state is CallState.PENDING]
+        alike = [each.id for each in waiting_alike([first, *approvals.values()]) if each.id != first.id]
         message = Message.of(first, alike=alike if first.call.state is CallState.PENDING else ())
         shown = letter.fitting(message, draft.news)
         token, link = "", None
         if asked and shown is not None and desk.public_url:
-            token, until = await self._token(desk, card, first, draft.person)
+            whole = all(each.like(first) for each in approvals.values() if each.call.state is CallState.PENDING)
+            token, until = await self._token(desk, card.id if whole else first.id, first, draft.thread.address)
             link = Link(confirm_page(desk.public_url, token), until) if token else None
         by = ways(
             message, first.id, desk.tenant, desk.public_url, asked=bool(asked), whole=shown is not None, link=link
@@ -209,14 +210,17 @@ class EmailHandler:
             return token, letter.compose_brief(subject, message, draft.news, by)
         return token, letter.compose(subject, shown, draft.news, by)
 
-    async def _token(self, desk: Desk, card: Card, approval: Approval, person: str) -> tuple[str, float]:
-        """A fresh token for all that waits behind a card, and until when it counts; empty when the deadline is over."""
+    async def _token(self, desk: Desk, subject: str, approval: Approval, address: str) -> tuple[str, float]:
+        """A fresh token for a card or one approval, and until when it counts; empty when the deadline is over.
+
+        It is for whoever has the address when it is used: one that was taken from a person decides nothing any more.
+        """
         now, ends = await desk.now(), approval.deadline
         until = now + LINK_LIVES if ends is None else min(now + LINK_LIVES, ends)
         if until <= now:
             return "", now
         text = await desk.tokens.issue(
-            PURPOSE, person, card.id, within=LINK_LIVES, digest=approval.call.digest, not_after=ends
+            PURPOSE, address, subject, within=LINK_LIVES, digest=approval.call.digest, not_after=ends
         )
         return text, until
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from governor_agents.core.records import Approval, CallState
+from governor_agents.core.records import Approval, CallState, waiting_alike
 from governor_agents.handlers.message import Message, lasting, parse_visible, visible
 from governor_agents.handlers.slack.controls import (
     APPROVE,
@@ -99,7 +99,7 @@ def draw(approval: Approval, controls: Controls, *, others: Sequence[Approval] =
 
     ``small``: without the arguments, whatever their size.
     """
-    alike = [other.id for other in others if other.call.state is CallState.PENDING] if _waits(approval) else []
+    alike = [each.id for each in waiting_alike([approval, *others])[1:]] if _waits(approval) else []
     fits = len(approval.call.args) <= ROOM and not small
     message = Message.of(approval, alike=alike, paths=fits)
     extra = list(_others(message, others))
@@ -192,6 +192,9 @@ def _mentions(message: Message, controls: Controls) -> Iterator[Block]:
 
 def _others(message: Message, others: Sequence[Approval]) -> Iterator[Block]:
     """Identical calls on the same card that were decided otherwise, or apart from this one."""
+    apart = [visible(other.id) for other in others if _waits(other) and visible(other.id) not in message.alike]
+    if apart:  # one of them was edited, so they are not identical any more
+        yield section(*texts(f"With other arguments or files, so not decided here: {', '.join(apart)}"))
     lines = [f"{visible(other.id)}: {lasting(other.call)}" for other in others if not (message.waits and _waits(other))]
     if lines and (message.waits or any(not line.endswith(f": {message.lasting}") for line in lines)):
         yield _quoted("Identical calls", "\n".join(lines))

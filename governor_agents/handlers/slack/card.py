@@ -125,7 +125,8 @@ class Showing:
         return True
 
     async def refresh(self, target: Target) -> None:
-        """Show the card there as it is, if it stands there. Raises `DeliveryFailed`."""
+        """Show the card there as it is, if it stands there. Raises `DeliveryFailed`, `SlackRefused`."""
+        await self._find_lost(target)
         for _ in range(MAX_TRIES):
             place = self.view.card.place(target.to)
             spot = Spot.of(place.ref) if place is not None else None
@@ -140,6 +141,15 @@ class Showing:
                 return
             self.view, self._drawn = await look(self._desk, self.view.card), {}
         raise DeliveryFailed("a card was drawn by several workers at once, again and again; it is tried again")
+
+    async def _find_lost(self, target: Target) -> None:
+        """Write down where the card stands when Slack took it and nobody heard so; else its buttons would stay."""
+        place = self.view.card.place(target.to)
+        if place is None or place.ref:
+            return
+        spot = await self._found(target.team, await self.channel(target), place.op, target.thread)
+        if spot is not None:
+            await self._note(place, spot, "", "")
 
     async def channel(self, target: Target) -> str:
         """The conversation of a target: for a person, their direct messages with the app."""

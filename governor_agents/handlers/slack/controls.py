@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 from governor_agents.core.calls import freeze
-from governor_agents.core.records import Approval, CallState
+from governor_agents.core.records import Approval, waiting_alike
 
 APPROVE = "approve"
 REJECT = "reject"
@@ -52,9 +52,8 @@ class Spot:
 
 
 def waiting(approvals: Iterable[Approval]) -> tuple[Approval, ...]:
-    """Those of a card's approvals that still wait for people, in one order."""
-    waits = (approval for approval in approvals if approval.call.state is CallState.PENDING)
-    return tuple(sorted(waits, key=lambda approval: approval.id))
+    """Those of a card's approvals that are shown and still wait for people, in one order: all are alike."""
+    return waiting_alike(sorted(approvals, key=lambda approval: approval.id))
 
 
 def tag(approvals: Iterable[Approval]) -> str:

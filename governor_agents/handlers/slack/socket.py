@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 
 from aiohttp import ClientError
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -21,7 +20,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.inbound import CLOSING, SlackInbound
-from governor_agents.handlers.slack.workspaces import API
+from governor_agents.handlers.slack.workspaces import API, quiet
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,9 @@ class SlackSocket:
         """
         if self._client is not None:
             return
-        web = AsyncWebClient(base_url=self._url, retry_handlers=[])
+        web = AsyncWebClient(base_url=self._url, retry_handlers=[], logger=quiet())
         link = await _first_link(web, self._token)
-        client = SocketModeClient(self._token, logger=_quiet(), web_client=web, ping_interval=self._ping)
+        client = SocketModeClient(self._token, logger=quiet(), web_client=web, ping_interval=self._ping)
         client.wss_uri = link
         client.socket_mode_request_listeners.append(self._listen)
         self._client = client
@@ -95,24 +94,3 @@ async def _first_link(web: AsyncWebClient, token: str) -> str:
         ) from None
     except (SlackClientError, ClientError, OSError, ValueError) as error:
         raise DeliveryFailed(f"Slack gives no Socket Mode connection now: {type(error).__name__}") from None
-
-
-_LINK = re.compile(r"wss?://\S+")
-
-
-class _NoSecrets(logging.Filter):
-    """slack-sdk logs payloads when debugging, and links that open a connection when it cannot."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.INFO:
-            return False
-        record.msg, record.args = _LINK.sub("wss://...", record.getMessage()), ()
-        record.exc_info = record.exc_text = None
-        return True
-
-
-def _quiet() -> logging.Logger:
-    made = logging.getLogger("governor_agents.slack.socket")
-    if not any(isinstance(each, _NoSecrets) for each in made.filters):
-        made.addFilter(_NoSecrets())
-    return made

@@ -8,6 +8,7 @@ told to the worker, which waits for as long as Slack says and finds what was pos
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,28 @@ _TROUBLE = frozenset({"ratelimited", "internal_error", "fatal_error", "service_u
 Json = Any
 
 
+_LINK = re.compile(r"wss?://\S+")
+
+
+class _NoSecrets(logging.Filter):
+    """slack-sdk logs whole requests and answers when debugging, and links that open a connection when it cannot."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return False
+        record.msg, record.args = _LINK.sub("wss://...", record.getMessage()), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def quiet() -> logging.Logger:
+    """For slack-sdk's clients: a logger to which no argument of a request and no link gets."""
+    made = logging.getLogger("governor_agents.slack.sdk")
+    if not any(isinstance(each, _NoSecrets) for each in made.filters):
+        made.addFilter(_NoSecrets())
+    return made
+
+
 class SlackRefused(Exception):
     """Slack took a request and said no. ``code`` is its word for why."""
 
@@ -51,7 +74,8 @@ class Workspaces:
                 "Slack needs a bot token: set SLACK_BOT_TOKEN=xoxb-... (one per workspace, commas between)"
             )
         self._waiting = [
-            AsyncWebClient(token, base_url=url, timeout=timeout, retry_handlers=[]) for token in dict.fromkeys(tokens)
+            AsyncWebClient(token, base_url=url, timeout=timeout, retry_handlers=[], logger=quiet())
+            for token in dict.fromkeys(tokens)
         ]
         self._clients: dict[str, AsyncWebClient] = {}
         self._urls: dict[str, str] = {}
@@ -72,7 +96,8 @@ class Workspaces:
             _check_scopes(team, found.headers)
             self._clients[team] = client
             self._urls[team] = str(found.get("url") or "")
-            self._waiting.remove(client)
+            if client in self._waiting:  # else somebody asked at the same time
+                self._waiting.remove(client)
 
     @property
     def teams(self) -> tuple[str, ...]:

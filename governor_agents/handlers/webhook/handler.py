@@ -110,11 +110,13 @@ class WebhookHandler:
             "User-Agent": _AGENT,
             HEADER: sign(data, secrets, self._clock()),
         }
-        # A client of its own: a connection that is kept would be found by its address, whatever name it was made for.
-        async with (
-            self._http.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=TIMEOUT) as http,
-            http.stream("POST", url, content=data, headers=headers, extensions={"sni_hostname": target.host}) as answer,
-        ):
+        how = {"sni_hostname": target.host, "timeout": self._http.Timeout(TIMEOUT).as_dict()}
+        request = self._http.Request("POST", url, content=data, headers=headers, extensions=how)
+        # A transport of its own: a connection that is kept would be found by its address, whatever name it was made
+        # for. And no client: it would follow redirects or proxies if it were told so, and it logs URLs.
+        async with self._http.AsyncHTTPTransport(verify=self._tls, trust_env=False) as http:
+            answer = await http.handle_async_request(request)
+            await answer.aclose()
             return answer.status_code, answer.headers
 
 
