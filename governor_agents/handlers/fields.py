@@ -152,10 +152,14 @@ def _is_date(text: str) -> bool:
 
 
 def _text(own: Field, text: str) -> Json:
-    return _plain(parse_visible(text))
+    return _plain(text)
 
 
-def _plain(text: str) -> str:
+def _plain(shown: str) -> str:
+    try:
+        text = parse_visible(shown)
+    except ValueError:  # beyond the last character that there is
+        raise WrongText("an escape names a character, such as \\u{200B}; this one names none") from None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -201,7 +205,7 @@ def _choice(own: Field, text: str) -> Json:
 def _lines(own: Field, text: str) -> Json:
     items = [line for line in text.split("\n") if line.strip()]
     whole = own.values == ("integer",)
-    return [_integer(own, item) if whole else _plain(parse_visible(item)) for item in items]
+    return [_integer(own, item) if whole else _plain(item) for item in items]
 
 
 def _json(own: Field, text: str) -> Json:

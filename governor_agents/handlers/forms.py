@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import islice
 from typing import Any
 
 from governor_agents.core.calls import Json, freeze, thaw
@@ -55,7 +56,8 @@ class Form:
         """The form for frozen arguments; ``schema`` is the tool's JSON schema where it is known."""
         value = thaw(args)
         root = schema if isinstance(schema, dict) else {}
-        found = list(_object(value, root, root, ())) if isinstance(value, dict) else []
+        fields = _object(value, root, root, ()) if isinstance(value, dict) else iter(())
+        found = list(islice(fields, MOST_FIELDS + 1))  # a schema may come to millions
         if not found or len(found) > MOST_FIELDS:
             found = [_field((), value, {}, True, "json")]
         return cls(args, tuple(replace(each, name=f"f{at}") for at, each in enumerate(found)))
