@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import governor_agents
 from governor_agents import Approval, Decision, Governor, PolicySet, ToolCall, Verdict, Worker
 from governor_agents.audit import chain
+from governor_agents.cli import serve
 from governor_agents.core.records import CallState, RunState
 from governor_agents.core.verdicts import Stage
 from governor_agents.errors import (
@@ -230,11 +232,21 @@ async def test_g11_live_objects_are_not_what_runs(store: str) -> None:
     assert shop.ran == [({"to": "bob", "amount": 1}, 1)]
 
 
-def test_g12_g13_nothing_listens_and_no_header_is_believed() -> None:
-    """The package opens no port, binds to no address, sets no CORS and reads no identity from a request's header."""
-    words = r"0\.0\.0\.0|Access-Control|CORSMiddleware|X-User-|innerHTML|\.listen\(|start_server\(|create_server\("
+LISTENS = {
+    "server/running.py",  # `serve`: on 127.0.0.1 unless somebody says otherwise, see tests/server
+    "testing/smtp_server.py",
+}
+
+
+def test_g12_g13_only_serve_listens_and_no_header_is_believed() -> None:
+    """No wide binding, no CORS, no script that writes HTML, no identity from a request's header."""
+    words = r"\b0\.0\.0\.0|Access-Control|CORSMiddleware|X-User-|innerHTML"
     found = {name: re.findall(words, text) for name, text in SOURCES.items()}
     assert {name: hits for name, hits in found.items() if hits} == {}
+    listens = {name for name, text in SOURCES.items() if re.search(r"\.listen\(|start_server\(|create_server\(", text)}
+    assert listens == LISTENS
+    (host,) = (each for each in signature(serve.serve).parameters.values() if each.name == "host")
+    assert host.default == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

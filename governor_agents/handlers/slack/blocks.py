@@ -180,7 +180,7 @@ def _head(message: Message) -> Iterator[Block]:
 
 
 def _warnings(message: Message) -> Iterator[tuple[str, str]]:
-    if message.risk == "high":
+    if message.risk == "high" and message.waits:
         yield "High risk", "read every argument"
     yield from ((_capital(label), text) for label, text in message.facts() if label in ("careful", "held", "identical"))
 
