@@ -6,7 +6,7 @@ stream of refused requests, and raised as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,18 @@ class Deciding:
         asked = identities.directory is not None  # else nobody is away, and the time says nothing
         now = await self._governor.loop.bridge(self._governor.runs.now()) if asked else 0.0
         return identities.voter(address, now)
+
+    async def inbox(self, person: str, limit: int, skipped: Callable[[str], None]) -> list[Approval]:
+        """What somebody may decide now, up to a limit: looked for in all that waits, so no flood for others hides it."""
+        found: list[Approval] = []
+        runs, after = await self._pending("", skipped)
+        while after and len(found) < limit:
+            found += await self.those_for(person, [approval for run in runs for approval in run.approvals])
+            runs, after = await self._pending(after, skipped)
+        return found[:limit]
+
+    async def _pending(self, after: str, skipped: Callable[[str], None]) -> tuple[list[Run], str]:
+        return await self._governor.loop.bridge(self._governor.runs.page({"pending": "yes"}, after, skipped))
 
     async def those_for(self, person: str, approvals: Sequence[Approval]) -> list[Approval]:
         """Those of these approvals that somebody may decide now. Raises `DirectoryUnreadable`."""

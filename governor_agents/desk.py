@@ -49,7 +49,8 @@ class Desk:
 
     async def inbox(self, person: str) -> list[Approval]:
         """See `core.ports.Desk`."""
-        return await self._governor.inbox(person=person)
+        found = await self._governor.inbox(person=person)
+        return [approval for approval in found if approval.run.env == self._governor.env]
 
     async def voter(self, address: str) -> Voter:
         """See `core.ports.Desk`."""

@@ -501,13 +501,15 @@ class Governor:
     ) -> list[Approval]:
         """What waits for people, oldest first; for one ``person``, what that person may decide now.
 
-        ``skipped`` hears of runs that cannot be read and are left out; without it the log does.
+        Of ``limit`` runs; of so many requests for a person, however many wait for others. ``skipped`` hears of runs
+        that cannot be read and are left out; without it the log does.
         """
         await self.open()
-        runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit, skipped=skipped))
-        found = [approval for run in runs for approval in run.approvals]
         if person is not None:
-            found = await self.deciding.those_for(person, found)
+            found = await self.deciding.inbox(person, limit, skipped)
+        else:
+            runs = await self.loop.bridge(self.runs.select({"pending": "yes"}, limit=limit, skipped=skipped))
+            found = [approval for run in runs for approval in run.approvals]
         return sorted(found, key=lambda approval: approval.call.created)
 
     inbox_sync = twin(inbox)

@@ -226,13 +226,20 @@ class Runs:
                 skipped(why if why.startswith(f"run {record.id}: ") else f"run {record.id}: {why}")
         return found
 
+    async def page(
+        self, where: dict[str, str], after: str = "", skipped: Callable[[str], None] = log.error
+    ) -> tuple[list[Run], str]:
+        """Some runs by index fields, and after which id more may come: empty when there are no more."""
+        records = await self.store.list("run", self.tenant, where, after=after)
+        return self._readable(records, skipped), records[-1].id if records else ""
+
     async def every(self, where: dict[str, str]) -> AsyncIterator[Run]:
         """All runs by index fields, page after page; those that cannot be read are left out, and said in the log."""
-        after = ""
-        while page := await self.store.list("run", self.tenant, where, after=after):
-            after = page[-1].id
-            for run in self._readable(page, log.error):
+        found, after = await self.page(where)
+        while after:
+            for run in found:
                 yield run
+            found, after = await self.page(where, after)
 
     async def events(self, id: str) -> list[dict[str, Any]]:
         """The whole audit trail of a run."""

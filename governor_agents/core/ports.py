@@ -480,7 +480,7 @@ class Desk(Protocol):
         ...
 
     async def inbox(self, person: str) -> list[Approval]:
-        """What this person may decide now, oldest first."""
+        """What this person may decide now and from here, oldest first; nothing of another environment."""
         ...
 
     async def voter(self, address: str) -> Voter:

@@ -53,7 +53,7 @@ class Field:
     path: tuple[str, ...]
     label: str
     kind: Kind
-    shown: str
+    shown: str = field(repr=False)
     required: bool = False
     choices: tuple[str, ...] = ()
     hint: str = ""

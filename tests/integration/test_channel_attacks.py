@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from governor_agents import Decision
+from governor_agents import Decision, Governor, PolicySet
 from governor_agents.core.records import Approval
 from governor_agents.errors import DeliveryFailed
 from governor_agents.handlers.slack.blocks import parse
 from governor_agents.handlers.slack.handler import SlackHandler
 from governor_agents.testing.slack_server import Message
-from tests.slack_office import ADDRESS, ALICE, BOB, Office, office
+from tests.slack_office import ADDRESS, ALICE, BOB, Office, office, office_of
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +85,23 @@ async def test_a_card_that_slack_kept_to_itself_is_closed_with_its_request(tmp_p
         await handler.update(await here.governor.approval(asked.id), card.id)
         messages = [message for user in ADDRESS for message in here.space.direct(user).messages]
         assert messages and all("actions" not in {block["type"] for block in each.blocks} for each in messages)
+
+
+async def test_a_modal_that_nests_its_place_too_deep_is_malformed(tmp_path: Path) -> None:
+    """Signed with a stolen secret: refused like whatever is no modal of ours, not a fault of the server's."""
+    async with slack(tmp_path) as (here, _):
+        posted = await here.ask()
+        await here.click(posted, "reject", by=ALICE)
+        deep = json.dumps({"value": f"{posted.card.id}.{'0' * 32}", "spot": "[" * 100_000, "args": ""})
+        made = here.slack.submit(here.space, here.view(), {"reason": "no"}, by=ALICE)
+        answer = await here.send(made.changed(view__private_metadata=deep))
+        assert (answer.status, answer.refused) == (422, "malformed")
+
+
+async def test_what_waits_elsewhere_is_listed_nowhere_else(tmp_path: Path) -> None:
+    """Two environments share a store and an approver: home tab and inbox of one show nothing of the other's."""
+    async with office(tmp_path / "a.db", env="prod") as prod:
+        asked = await prod.ask(amount=5, to="shop")
+        async with office_of(Governor(PolicySet([]), store=prod.governor.store.url, env="test"), prod.slack) as test:
+            assert await test.desk.inbox(ADDRESS[ALICE]) == []
+        assert [each.id for each in await prod.desk.inbox(ADDRESS[ALICE])] == [asked.approval.id]

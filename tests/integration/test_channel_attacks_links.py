@@ -107,3 +107,12 @@ async def test_a_link_to_an_address_that_was_taken_away_is_over(office: Office, 
     (tmp_path / "people.yaml").write_text(PEOPLE.replace(CFO, "new@example.com"))
     html = await get(office, link)
     assert "4711" not in html and "decision" not in html
+
+
+async def test_a_flood_for_others_hides_nothing(office: Office) -> None:
+    """However much waits for others: what waits for somebody is listed for them, and lets them log in."""
+    for _ in range(120):
+        await office.ask(people=(BOSS,))
+    asked = [await office.ask(people=("auditor@example.com",)) for _ in range(20)]
+    found = await office.governor.desk.inbox("auditor@example.com")
+    assert [each.id for each in found] == [each.id for each in asked]

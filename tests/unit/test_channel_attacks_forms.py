@@ -7,6 +7,8 @@ import pytest
 from governor_agents.core.calls import freeze
 from governor_agents.handlers import forms
 from governor_agents.handlers.forms import Form
+from governor_agents.handlers.slack.controls import Spot
+from governor_agents.handlers.slack.modals import Origin
 
 
 @pytest.mark.parametrize("args", ({"note": "x"}, {"notes": ["x"]}))
@@ -34,3 +36,10 @@ def test_a_schema_that_multiplies_makes_few_fields(monkeypatch: pytest.MonkeyPat
     schema = {"properties": {name: {"$ref": "#/$defs/many"} for name in names}, "$defs": {"many": many}}
     form = Form.of(freeze({name: {"k0": "x"} for name in names}), schema)
     assert len(form.fields) == 1 and made <= forms.MOST_FIELDS + 2
+
+
+def test_no_repr_holds_arguments() -> None:
+    """What is shown in a form, or carried by a modal, ends in no log."""
+    form = Form.of(freeze({"iban": "planted", "notes": ["planted"]}))
+    origin = Origin("card.tag", Spot("T01", "C1", "1.2"), args='{"iban":"planted"}')
+    assert "planted" not in repr(form) + repr(origin)

@@ -7,6 +7,7 @@ what was typed (it writes an emoji as ``:name:``).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Origin:
 
     value: str
     spot: Spot
-    args: str = ""
+    args: str = dataclasses.field(default="", repr=False)
 
     def metadata(self) -> str:
         """As a modal's ``private_metadata``, which nobody but this app writes."""
@@ -66,7 +67,7 @@ class Origin:
             held = thaw(metadata)
             spot = Spot.of(held["spot"])
             return cls(str(held["value"]), spot, str(held["args"])) if spot else None
-        except (ArgumentsError, KeyError, TypeError, ValueError):
+        except (ArgumentsError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
 
