@@ -110,7 +110,7 @@ class Deciding:
         return identities.voter(address, now)
 
     async def inbox(self, person: str, limit: int, skipped: Callable[[str], None]) -> list[Approval]:
-        """What somebody may decide now, up to a limit: looked for in all that waits, so no flood for others hides it."""
+        """What somebody may decide now, up to a limit: of all that waits, so no flood for others hides it."""
         found: list[Approval] = []
         runs, after = await self._pending("", skipped)
         while after and len(found) < limit:
