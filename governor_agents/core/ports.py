@@ -404,8 +404,8 @@ class Cards(Protocol):
     async def enter(self, approval: Approval, channel: str) -> Card:
         """The card of this approval in this channel; made when there is none.
 
-        An identical call that still waits (same fingerprint, approvers and environment) shares its card, unless it is
-        of high risk.
+        An identical call that still waits (same fingerprint, files, approvers and environment) shares its card, unless
+        it is of high risk.
         """
         ...
 
