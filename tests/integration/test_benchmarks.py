@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_conversation, bench_sizes, bench_stores, bench_workers
+from benchmarks import bench_clicks, bench_conversation, bench_sizes, bench_stores, bench_workers
 from benchmarks.report import Report
 from benchmarks.stores import STORES as MEASURED
 from tests import shared
@@ -77,3 +77,12 @@ def test_a_conversation_is_kept_by_both_savers(tmp_path: Path) -> None:
     asyncio.run(bench_conversation.measure(report, tmp_path, ["sqlite"], 3))
     found = figures(report)
     assert {f"{name}: file" for name in ("GovernorSaver, SQLite", "AsyncSqliteSaver")} <= set(found)
+
+
+def test_every_click_counts_and_is_measured_beside_a_bare_answer(tmp_path: Path) -> None:
+    """A second of clicks on a server process: each decides its own request, and none is answered otherwise."""
+    report = Report()
+    asyncio.run(bench_clicks.measure(report, tmp_path, 0.01))
+    found = figures(report)
+    assert found[f"clicks that count, at {bench_clicks.RATE} a second"] == bench_clicks.RATE
+    assert "the same server asked whether it is alive" in found
