@@ -36,7 +36,6 @@ from governor_agents.core.urls import shown
 from governor_agents.core.verdicts import Policy, PolicyCallable
 from governor_agents.deciding import Deciding
 from governor_agents.desk import Desk
-from governor_agents.directory import open_people
 from governor_agents.driver import Driver, Prepared
 from governor_agents.errors import (
     ConfigError,
@@ -106,7 +105,7 @@ class Governor:
         public_url: str | None = None,
     ) -> None:
         known = policies.directory if isinstance(policies, PolicySet) and people is None else people
-        directory = open_people(known)
+        directory = _directory(known)
         self.policies = policies if isinstance(policies, PolicySet) else PolicySet(policies or (), directory=directory)
         self.policies.use(directory)
         self.identities = Identities(directory)
@@ -160,7 +159,7 @@ class Governor:
         **settings: Any,
     ) -> Governor:
         """A governor whose policies come from YAML files. Raises `PolicyFileError`, `PeopleFileError` with the line."""
-        directory = open_people(people)
+        directory = _directory(people)
         return cls(PolicySet.from_files(*paths, directory=directory), store=store, people=directory, **settings)
 
     def __repr__(self) -> str:
@@ -591,3 +590,10 @@ class Governor:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _directory(people: Directory | str | Path | None) -> Directory | None:
+    """Which directory of people this is: see `directory.open_people`, which is loaded when it is asked (YAML)."""
+    from governor_agents.directory import open_people
+
+    return open_people(people)
