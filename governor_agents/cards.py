@@ -112,7 +112,7 @@ class Cards:
         """Let others have their turn."""
         standing = await self._load(turn.id)
         if standing is not None and standing.body == turn.body:
-            await self._runs.store.delete("card", turn.tenant, turn.id, standing.v)
+            await sent(partial(self._runs.store.delete, "card", turn.tenant, turn.id, standing.v))
 
     async def find(self, id: str) -> Card | None:
         """See `core.ports.Cards`."""

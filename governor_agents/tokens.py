@@ -94,7 +94,8 @@ class Tokens:
     async def revoke(self, text: str) -> None:
         """See `core.ports.Tokens`."""
         record = await self._runs.store.load("token", self._runs.tenant, _id(text))
-        while record is not None and not await self._runs.store.delete("token", record.tenant, record.id, record.v):
+        delete = partial(self._runs.store.delete, "token", self._runs.tenant, _id(text))
+        while record is not None and not await sent(partial(delete, record.v)):
             record = await self._runs.store.load("token", self._runs.tenant, _id(text))
 
     async def _change(self, text: str, purpose: str, step: Callable[[Token], Token]) -> Token:

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -101,9 +102,11 @@ def _origin(url: str) -> tuple[str, str]:
     named = f"[{host}]" if ":" in host else host
     bare = f"{parts.scheme}://{parts.netloc}".lower()
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or url.rstrip("/").lower() != bare:
-        raise ConfigError(f"public URL {url}: write scheme and host alone, such as https://approvals.example.com")
+        raise ConfigError(
+            f"public URL {shown(url)}: write scheme and host alone, such as https://approvals.example.com"
+        )
     if parts.scheme == "http" and host not in LOOPBACK:
-        raise ConfigError(f"public URL {url} is not https: links and logins would go over the network in clear")
+        raise ConfigError(f"public URL {shown(url)} is not https: links and logins would go over the network in clear")
     default = {"http": 80, "https": 443}[parts.scheme]
     return host, f"{parts.scheme}://{named}" + ("" if port in (None, default) else f":{port}")
 

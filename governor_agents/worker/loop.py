@@ -233,12 +233,30 @@ class Worker:
             self._absences[governor].done(key)
             did, wait = False, AGAIN
         else:
-            self._absences[governor].done(key)
+            self._unless_lanes_fail(governor, key, lanes)
         if did:
             self._put_off.pop(key, None)
         else:  # not ours, or not to be helped now: leave it until somebody changes it, or for a while
             self._put_off[key] = (v, asyncio.get_running_loop().time() + wait)
         return did
+
+    def _unless_lanes_fail(self, governor: Governor, key: Key, lanes: Sequence[asyncio.Task[bool]]) -> None:
+        """The run met no trouble with the store, once all that is told of it beside has met none."""
+        if not lanes:
+            self._absences[governor].done(key)
+            return
+
+        def over(lane: asyncio.Task[bool]) -> None:
+            error = None if lane.cancelled() else lane.exception()
+            if isinstance(error, StoreUnavailable):
+                failed.append(error)
+                self._store_fails(governor, error, key)
+            elif not failed and all(each.done() for each in lanes):
+                self._absences[governor].done(key)
+
+        failed: list[StoreUnavailable] = []
+        for lane in lanes:
+            lane.add_done_callback(over)
 
     def _store_fails(self, governor: Governor, error: StoreError, work: Key | None = None) -> None:
         """The store's trouble is not one run's: it is said once, and the store left alone for a while."""

@@ -6,13 +6,15 @@ Each call stops the process once, after its effect and before its result, as a m
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
 from pathlib import Path
 
-from governor_agents import Governor, Worker
+from governor_agents import Governor, Run, Worker
 from governor_agents.guard import idempotency_key
+from governor_agents.worker.delivery import Delivery
 from tests.faults.app import governed
 from tests.storm.ledger import Ledger
 
@@ -32,10 +34,19 @@ def stalling(url: str, ledger: Ledger, lease: float, *, stop: bool = False) -> G
     return governor
 
 
+class Mute(Delivery):
+    """Tells nobody: what is stopped is a tool, and not a write of an outbox, which on SQLite would stop everybody."""
+
+    def begin(self, governor: Governor, run: Run, now: float) -> tuple[list[asyncio.Task[bool]], float]:
+        return [], math.inf
+
+
 async def main(url: str, ledger: str, lease: str) -> None:
     """Work until killed."""
     governor = stalling(url, Ledger(Path(ledger)), float(lease), stop=True)
-    await Worker(governor).run()
+    worker = Worker(governor)
+    worker._delivery = Mute()
+    await worker.run()
 
 
 if __name__ == "__main__":
