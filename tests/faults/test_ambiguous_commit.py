@@ -67,14 +67,18 @@ async def test_an_error_of_the_disk_at_commit_changes_nothing(
 ) -> None:
     """SQLite's COMMIT fails with an I/O error, before or after the commit stands: the same, through the real thread."""
     wanted, writes = await undisturbed(STORES["sqlite"](tmp_path))
-    sound = sqlite_thread.connect
+    sound, unstruck = sqlite_thread.connect, 0
     for nth in range(1, writes + 1):
         fault = Fault(nth, when)
         monkeypatch.setattr(sqlite_thread, "connect", bad_disk(fault))
         async with life(open_store(STORES["sqlite"](tmp_path))) as played:
             assert await traces(played, await played.play()) == wanted, f"commit {nth}"
-        assert fault.struck == 1
+        assert fault.struck <= 1
+        unstruck += 1 - fault.struck
         monkeypatch.setattr(sqlite_thread, "connect", sound)
+    assert unstruck <= writes // 10, (
+        "writes that come at the same moment share a commit, so there may be fewer of these"
+    )
 
 
 @pytest.mark.timeout(600)

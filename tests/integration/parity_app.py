@@ -359,7 +359,7 @@ async def decide(governor: Governor, run: Run, left: dict[int, list[Decision]], 
             refused.append(f"{index} {decision.kind}: {str(error).replace(run.id, 'RUN')}")
 
 
-GONE = {"run", "call_id", "at", "prev", "digest", "was", "snapshot"}
+GONE = {"run", "call_id", "at", "prev", "digest", "was", "snapshot", "waited", "after_shown"}
 """Ids, times and hashes, in which no two runs are alike."""
 
 OURS = "run.answered"
