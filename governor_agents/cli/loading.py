@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError, GovernorError
 
 if TYPE_CHECKING:
@@ -66,3 +67,18 @@ def _why(module_name: str, error: Exception) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return f"{module_name} cannot be imported: {type(error).__name__}: {error}{at}"
+
+
+def check_store(spec: str, governor: Governor, store: str | None) -> None:
+    """Raise `ConfigError` unless other processes see the governor's store, and it is the one of ``--store`` if any."""
+    if not governor.store.shared:
+        raise ConfigError(
+            f"{spec} keeps its runs in {shown(governor.store.url)}, which no other process can see; give it a file"
+        )
+    if store is not None:
+        from governor_agents.stores import open_store
+
+        if open_store(store).url != governor.store.url:
+            raise ConfigError(
+                f"{spec} names its store itself: leave --store out, or let the app name none and take GOVERNOR_STORE"
+            )

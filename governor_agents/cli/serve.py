@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from governor_agents.cli.loading import load_governors
+from governor_agents.cli.loading import check_store, load_governors
 from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
-from governor_agents.core.urls import shown
 from governor_agents.errors import ConfigError, StoreUnavailable
 from governor_agents.handlers.visible import visible
 from governor_agents.plugins import require
@@ -84,17 +83,7 @@ def _governor(spec: str, store: str | None, people: str | None) -> Governor:
     if len(found) > 1:
         raise ConfigError(f"{spec} is a list; the pages are those of one tenant, so name one governor")
     governor = found[0]
-    if not governor.store.shared:
-        raise ConfigError(
-            f"{spec} keeps its runs in {shown(governor.store.url)}, which no other process can see; give it a file"
-        )
-    if store is not None:
-        from governor_agents.stores import open_store
-
-        if open_store(store).url != governor.store.url:
-            raise ConfigError(
-                f"{spec} names its store itself: leave --store out, or let the app name none and take GOVERNOR_STORE"
-            )
+    check_store(spec, governor, store)
     return governor
 
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from governor_agents.cli.loading import load_governors
+from governor_agents.cli.loading import check_store, load_governors
 from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
-from governor_agents.core.urls import shown
-from governor_agents.errors import ConfigError
 from governor_agents.handlers.visible import visible
 
 if TYPE_CHECKING:
@@ -45,25 +43,11 @@ def worker(
         os.environ["GOVERNOR_STORE"] = store  # what the governor of the app takes by default
     governors = load_governors(spec, (ctx.find_object(Globals) or Globals()).people)
     for governor in governors:
-        _check(spec, governor, store)
+        check_store(spec, governor, store)
     _log()
     done = asyncio.run(_work(governors, once, concurrency, checkpoint_every))
     if once:  # a worker that goes on counts nothing; its log says what it did
         note(f"{done} {'step' if done == 1 else 'steps'} done")
-
-
-def _check(spec: str, governor: Governor, store: str | None) -> None:
-    if not governor.store.shared:
-        raise ConfigError(
-            f"{spec} keeps its runs in {shown(governor.store.url)}, which no other process can see; give it a file"
-        )
-    if store is not None:
-        from governor_agents.stores import open_store
-
-        if open_store(store).url != governor.store.url:
-            raise ConfigError(
-                f"{spec} names its store itself: leave --store out, or let the app name none and take GOVERNOR_STORE"
-            )
 
 
 async def _work(governors: list[Governor], once: bool, concurrency: int, every: float) -> int:
