@@ -1,66 +1,22 @@
 """Negative controls: the store kit must fail on every broken store, or a green run of it would mean nothing."""
 
-import os
-import subprocess
-import sys
-from collections import defaultdict
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
+
+from tests.contract.controls import Outcomes, catchers, played
 
 # One run over all broken stores serves every test here, so they stay in one process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("store_kit_controls")]
 
 BROKEN = Path(__file__).with_name("broken_stores.py")
-
-Outcomes = dict[str, dict[str, str]]
-
-
-def catchers() -> dict[str, set[str]]:
-    """For each test class over a broken store the tests that must notice its fault; for the sound ones nothing."""
-    spec = spec_from_file_location("broken_stores", BROKEN)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {name: set(found.caught_by) for name, found in vars(module).items() if name.startswith("Test")}
-
-
-CATCHERS = catchers()
+CATCHERS = catchers(BROKEN)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """What became of the tests over each broken store, in one run of pytest; of a sound store, all of its tests."""
-    folder = tmp_path_factory.mktemp("controls")
-    report = folder / "report.xml"
-    tests = [
-        test
-        for name, names in CATCHERS.items()
-        for test in ([f"{BROKEN}::{name}::{each}" for each in sorted(names)] or [f"{BROKEN}::{name}"])
-    ]
-    options = ["-q", "--tb=line", "--timeout=40", "-p", "no:cacheprovider"]
-    options += [f"--junitxml={report}", f"--basetemp={folder / 'tmp'}"]
-    # Its processes find the broken stores by name, and the package from wherever this run has it.
-    paths = os.pathsep.join([str(BROKEN.parent), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *tests, *options],
-        cwd=BROKEN.parents[2],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    found: Outcomes = defaultdict(dict)
-    for case in ElementTree.parse(report).iter("testcase"):
-        store = case.attrib["classname"].rpartition(".")[2]
-        outcome = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
-        name = case.attrib["name"].partition("[")[0]
-        if found[store].get(name) in (None, "passed"):  # of a test with parameters the worst counts
-            found[store][name] = outcome
-    return found
+    """What became of the tests over each broken store, in one run of pytest; of the sound ones, all of their tests."""
+    return played(BROKEN, CATCHERS, tmp_path_factory.mktemp("controls"))
 
 
 @pytest.mark.parametrize("name", [name for name, tests in CATCHERS.items() if tests])
