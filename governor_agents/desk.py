@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from governor_agents import cards, limits, tokens
 from governor_agents.core import ports
@@ -16,6 +16,14 @@ from governor_agents.errors import NotFound, SnapshotError
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
+
+T = TypeVar("T")
+
+
+async def _there(governor: Governor, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Do this on the governor loop, when the store is open."""
+    await governor.open()
+    return await governor.loop.bridge(work())
 
 
 class Desk:
@@ -32,8 +40,7 @@ class Desk:
 
     async def now(self) -> float:
         """See `core.ports.Desk`."""
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._governor.runs.now())
+        return await _there(self._governor, lambda: self._governor.runs.now())
 
     async def approval(self, id: str) -> Approval:
         """See `core.ports.Desk`."""
@@ -113,13 +120,11 @@ class Desk:
 
     async def count(self, name: str, most: int, per: float, op: str) -> float:
         """The same, where an ``op`` that comes again soon is counted once."""
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._limits.take(name, most, per, op))
+        return await _there(self._governor, lambda: self._limits.take(name, most, per, op))
 
     async def joins(self, approval: Approval, channel: str) -> bool:
         """True when people have a card already that takes this call."""
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._cards.joins(approval, channel))
+        return await _there(self._governor, lambda: self._cards.joins(approval, channel))
 
     @asynccontextmanager
     async def turn(self, approval: Approval, channel: str, seconds: float) -> AsyncIterator[bool]:
@@ -142,21 +147,17 @@ class _Cards:
         self._cards = kept
 
     async def enter(self, approval: Approval, channel: str) -> Card:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._cards.enter(approval, channel))
+        return await _there(self._governor, lambda: self._cards.enter(approval, channel))
 
     async def of(self, approval: Approval, channel: str) -> Card | None:
         """See `core.ports.Cards`."""
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._cards.of(approval, channel))
+        return await _there(self._governor, lambda: self._cards.of(approval, channel))
 
     async def find(self, id: str) -> Card | None:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._cards.find(id))
+        return await _there(self._governor, lambda: self._cards.find(id))
 
     async def change(self, id: str, step: Callable[[Card], Card]) -> Card:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._cards.change(id, step))
+        return await _there(self._governor, lambda: self._cards.change(id, step))
 
 
 class _Tokens:
@@ -176,26 +177,22 @@ class _Tokens:
         digest: str = "",
         not_after: float | None = None,
     ) -> str:
-        await self._governor.open()
-        work = self._tokens.issue(purpose, person, subject, within=within, digest=digest, not_after=not_after)
-        return await self._governor.loop.bridge(work)
+        return await _there(
+            self._governor,
+            lambda: self._tokens.issue(purpose, person, subject, within=within, digest=digest, not_after=not_after),
+        )
 
     async def look(self, text: str, purpose: str) -> Token:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._tokens.look(text, purpose))
+        return await _there(self._governor, lambda: self._tokens.look(text, purpose))
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._tokens.use(text, purpose, answer))
+        return await _there(self._governor, lambda: self._tokens.use(text, purpose, answer))
 
     async def release(self, text: str, purpose: str, answer: str) -> None:
-        await self._governor.open()
-        await self._governor.loop.bridge(self._tokens.release(text, purpose, answer))
+        await _there(self._governor, lambda: self._tokens.release(text, purpose, answer))
 
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
-        await self._governor.open()
-        return await self._governor.loop.bridge(self._tokens.mistake(text, purpose, most))
+        return await _there(self._governor, lambda: self._tokens.mistake(text, purpose, most))
 
     async def revoke(self, text: str) -> None:
-        await self._governor.open()
-        await self._governor.loop.bridge(self._tokens.revoke(text))
+        await _there(self._governor, lambda: self._tokens.revoke(text))
