@@ -22,6 +22,28 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
+_revivals = {"before": 0}
+
+
+def pytest_runtest_setup() -> None:
+    _revivals["before"] = shared.revivals()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that fails while a server for tests hangs says nothing: it is run once more, and listed as such."""
+
+    def hung(error: BaseException | None) -> bool:
+        return error is not None and shared.at_fault(_revivals["before"])
+
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=1, condition=hung))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if times := shared.revivals():
+        terminalreporter.write_line(f"a server for tests hung and was started again: {times} x (docs/mongodb.md)")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def stores_dropped() -> Iterator[None]:
     """What a module's tests left on servers does not slow down those of the next."""

@@ -277,6 +277,23 @@ class MongoServer(Process):
         with self.client(serverSelectionTimeoutMS=1000) as client:
             return bool(client.admin.command("ping")["ok"])
 
+    def stuck(self, patience: float) -> bool:
+        """True when a write, on a line of its own, has no answer in this many seconds.
+
+        This server has been seen to wait for good for a lock that no thread held any more: old lines went on, new ones
+        and whatever drops a database did not.
+        """
+        within = int(patience * 1000)
+        limits = {"serverSelectionTimeoutMS": within, "connectTimeoutMS": within, "socketTimeoutMS": within}
+        name = f"watched{os.getpid()}"
+        try:
+            with self.client(**limits, retryWrites=False, retryReads=False) as client:
+                client[name].notes.insert_one({})
+                client.drop_database(name)
+        except PyMongoError:
+            return True
+        return False
+
     def client(self, **options: Any) -> MongoClient[Any]:
         """A client of the library's own, for looking at what is stored."""
         return MongoClient(self.url, **options)

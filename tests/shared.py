@@ -5,6 +5,10 @@ in the environment. Whoever needs a server first starts a keeper for it: ``pytho
 that runs the server, and ends it and removes the folder when the beginner is gone, however it went: the keeper waits for a
 lock that the beginner holds, and the kernel ends the server with its keeper.
 
+The server that stands for MongoDB is a beta and can hang. Its keeper looks after it: when a write has no answer in
+`PATIENCE` seconds, it is killed and started again, over the same data. `at_fault` says so to a test that failed meanwhile
+(`tests/conftest.py` runs such a test once more).
+
 ``GOVERNOR_TEST_REDIS_URL``, ``GOVERNOR_TEST_REDIS_CLUSTER_URL`` and ``GOVERNOR_TEST_MONGODB_URI`` name servers of one's own
 instead.
 """
@@ -20,7 +24,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +40,10 @@ OWN = {
     "redis-cluster": "GOVERNOR_TEST_REDIS_CLUSTER_URL",
     "mongodb": "GOVERNOR_TEST_MONGODB_URI",
 }
+PATIENCE = 30.0
+"""Seconds without an answer after which a server hangs: far more than a busy machine needs, far less than a test may take."""
+LOOK = 5.0
+"""Seconds between two looks."""
 
 _held: list[IO[bytes]] = []
 _keepers: list[subprocess.Popen[bytes]] = []
@@ -80,6 +90,33 @@ def url(name: str) -> str:
     return str(answer["url"])
 
 
+def revivals() -> int:
+    """How often a server of this session hung and was started again."""
+    noted = Path(os.environ[FOLDER]) / "revived"
+    return len(noted.read_text().splitlines()) if noted.exists() else 0
+
+
+def note_revival(folder: Path, name: str) -> None:
+    """Let every process of this session know of one more."""
+    with (folder / "revived").open("a") as noted:
+        noted.write(f"{name}\n")
+
+
+def at_fault(before: int) -> bool:
+    """True when a server hung since there were so many `revivals`, also when its keeper has yet to see it.
+
+    It answers again when this returns.
+    """
+    told = Path(os.environ[FOLDER]) / "mongodb.json"
+    answer = json.loads(told.read_text()) if told.exists() else {}
+    if "url" in answer and revivals() == before:
+        server = MongoServer(told.parent, port=int(answer["url"].rpartition(":")[2]))
+        until = time.monotonic() + 4 * PATIENCE
+        while server.stuck(PATIENCE) and time.monotonic() < until:
+            pass  # each look waits
+    return revivals() > before
+
+
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One thread of one process at a time."""
@@ -114,19 +151,30 @@ def keep(name: str, folder: Path) -> None:
     """A keeper: run a server until the beginner of the session is gone."""
     alive = (folder / name).open("wb")
     fcntl.lockf(alive, fcntl.LOCK_EX)  # until this process is gone
+    over = threading.Event()
     with contextlib.ExitStack() as ends:
         try:
             server = ends.enter_context(SERVERS[name](folder / f"{name}-data"))
             answer = {"url": server.url}
         except NoServer as error:
-            answer = {"error": str(error)}
+            server, answer = None, {"error": str(error)}
         draft = folder / f"{name}.draft"
         draft.write_text(json.dumps(answer))
         draft.replace(folder / f"{name}.json")
         os.close(1)  # whoever waits for the answer reads on
-        with (folder / "owner").open("rb+") as owner:
-            fcntl.lockf(owner, fcntl.LOCK_EX)
+        threading.Thread(target=_await_end, args=(folder / "owner", over.set), daemon=True).start()
+        while not over.wait(LOOK):
+            if isinstance(server, MongoServer) and server.stuck(PATIENCE):
+                note_revival(folder, name)
+                server.kill()
+                server.start()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_end(owner: Path, then: Callable[[], None]) -> None:
+    with owner.open("rb+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        then()
 
 
 if __name__ == "__main__":

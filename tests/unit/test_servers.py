@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +14,33 @@ import pytest
 import redis
 from pymongo import WriteConcern
 
-from tests import servers
+from tests import servers, shared
 from tests.servers import MongoServer, NoServer, RedisCluster, RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.timeout(600)
+
+KEEPS = """
+import sys
+from pathlib import Path
+from tests import shared
+shared.LOOK, shared.PATIENCE = 0.05, float(sys.argv[2])
+shared.keep("mongodb", Path(sys.argv[1]))
+"""
+
+FAILS = """
+import os
+from pathlib import Path
+from tests import shared
+
+def test_once():
+    ran = Path(__file__).with_name("ran")
+    ran.write_text(ran.read_text() + "." if ran.exists() else ".")
+    if {hangs} and ran.read_text() == ".":
+        shared.note_revival(Path(os.environ[shared.FOLDER]), "mongodb")
+    assert ran.read_text() == ".."
+"""
 
 USES = """
 import os, sys
@@ -107,3 +131,57 @@ def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
     """A setting it does not know is named, and nobody waits for it."""
     with pytest.raises(NoServer, match="nosuch"):
         RedisServer(tmp_path, settings={"nosuch": "yes"}).start()
+
+
+@pytest.mark.parametrize("patience", [1.0, 600.0])
+def test_a_server_that_hangs_is_started_again_over_its_data(tmp_path: Path, patience: float) -> None:
+    """Stopped, it takes connections and answers nothing. The control: a keeper with more patience leaves it alone."""
+    with (tmp_path / "owner").open("wb") as owner:
+        fcntl.lockf(owner, fcntl.LOCK_EX)
+        keeper = subprocess.Popen(
+            [sys.executable, "-c", KEEPS, str(tmp_path), str(patience)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            stdout=subprocess.PIPE,
+        )
+        assert keeper.stdout is not None
+        keeper.stdout.read()
+        told = tmp_path / "mongodb.json"
+        server = MongoServer(tmp_path, port=int(json.loads(told.read_text())["url"].rpartition(":")[2]))
+        kept = WriteConcern("majority", j=True)
+        server.client(retryWrites=False).get_database("t", write_concern=kept).notes.insert_one({"_id": 1})
+        hung = _child(keeper.pid)
+        os.kill(hung, signal.SIGSTOP)
+        assert server.stuck(0.5)
+        if patience < 600:
+            servers.wait_until(lambda: not server.stuck(5), "the server, once more")
+            assert _child(keeper.pid) != hung
+            assert server.client().t.notes.find_one() == {"_id": 1}
+            assert (tmp_path / "revived").read_text() == "mongodb\n"
+        else:
+            os.kill(hung, signal.SIGCONT)
+            assert not server.stuck(30)
+            assert _child(keeper.pid) == hung and not (tmp_path / "revived").exists()
+    keeper.wait(60)
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize(("hangs", "runs"), [(True, ".."), (False, ".")])
+def test_a_test_that_failed_while_a_server_hung_runs_once_more(tmp_path: Path, hangs: bool, runs: str) -> None:
+    """And is shown to have; one that failed by itself has failed."""
+    (tmp_path / "test_once.py").write_text(FAILS.format(hangs=hangs))
+    settings = {name: value for name, value in os.environ.items() if name != shared.FOLDER}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "tests.conftest", tmp_path],
+        cwd=ROOT,
+        env={**settings, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (tmp_path / "ran").read_text() == runs, done.stdout
+    assert done.returncode == (0 if hangs else 1), done.stdout
+    assert ("1 rerun" in done.stdout) == ("hung and was started again: 1 x" in done.stdout) == hangs
