@@ -40,6 +40,9 @@ PATIENCE = 120.0
 PORTS = range(11_000, 22_000)
 """Where ports are looked for: below those that the kernel gives to clients, also after the 10,000 of a cluster's bus."""
 
+CACHE = "4G"
+"""Of the server that stands for MongoDB, as an upper bound: with a full one it waits for good while it holds its own lock."""
+
 BUS = 10_000
 SLOTS = 16_384
 
@@ -269,7 +272,7 @@ class MongoServer(Process):
         empty = self.folder / "secantusd.toml"
         empty.touch()
         where = ["--config", str(empty), "--host", "127.0.0.1", "--port", str(self.port)]
-        stored = ["--storage-path", str(self.folder / "data"), "--cache-size", "256M", "--log-level", "WARNING"]
+        stored = ["--storage-path", str(self.folder / "data"), "--cache-size", CACHE, "--log-level", "WARNING"]
         return [mongodb_binary(), *where, *stored, *self.options]
 
     def ready(self) -> bool:
@@ -280,8 +283,8 @@ class MongoServer(Process):
     def stuck(self, patience: float) -> bool:
         """True when a write, on a line of its own, has no answer in this many seconds.
 
-        This server has been seen to wait for good for a lock that no thread held any more: old lines went on, new ones
-        and whatever drops a database did not.
+        This server waits for good under a lock of its own when its cache is full of what it cannot write away: old
+        lines go on for a while, new ones and whatever drops a database do not.
         """
         within = int(patience * 1000)
         limits = {"serverSelectionTimeoutMS": within, "connectTimeoutMS": within, "socketTimeoutMS": within}
