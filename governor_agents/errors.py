@@ -24,6 +24,7 @@
     │   ├── ReasonRequired
     │   ├── StaleDecision
     │   ├── TokenUsed              a link that was used for something else
+    │   ├── TokenExpired           a link whose time is over
     │   ├── DirectoryUnreadable    nobody can say who people are
     │   └── EditRefused
     ├── CallNotRun                 what a governed function raises instead of running
@@ -167,6 +168,10 @@ class StaleDecision(DecisionRefused):
 
 class TokenUsed(DecisionRefused):
     """This link was used before."""
+
+
+class TokenExpired(DecisionRefused):
+    """The time of this link is over."""
 
 
 class DirectoryUnreadable(DecisionRefused):

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.core.ports import Record, Token
-from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable, TokenUsed
+from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable, TokenExpired, TokenUsed
 from governor_agents.runs import Runs, sent
 
 _TOKEN: TypeAdapter[Token] = TypeAdapter(Token)
@@ -25,7 +25,7 @@ KEPT = 7 * 86_400.0
 
 MAX_TRIES = 100
 
-UNKNOWN = "this link is unknown, or its time is over"
+UNKNOWN = "this link is unknown"
 
 
 def _id(text: str) -> str:
@@ -64,8 +64,10 @@ class Tokens:
     async def _look(self, text: str, purpose: str) -> tuple[Record, Token]:
         record = await self._runs.store.load("token", self._runs.tenant, _id(text))
         token = None if record is None else _read(record)
-        if record is None or token is None or token.purpose != purpose or token.until <= await self._runs.now():
+        if record is None or token is None or token.purpose != purpose:
             raise NotFound(UNKNOWN)
+        if token.until <= await self._runs.now():
+            raise TokenExpired
         return record, token
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:

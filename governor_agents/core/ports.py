@@ -442,19 +442,22 @@ class Tokens(Protocol):
         ...
 
     async def look(self, text: str, purpose: str) -> Token:
-        """What it stands for. Raises `NotFound` for none, another purpose, or one whose time is over."""
+        """What it stands for. Raises `NotFound` for none or another purpose, `TokenExpired`."""
         ...
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:
-        """Use it up for this answer; the same answer again is fine. Raises `NotFound`, `TokenUsed` for another."""
+        """Use it up for this answer; the same answer again is fine.
+
+        Raises `NotFound`, `TokenExpired`, `TokenUsed` for another answer.
+        """
         ...
 
     async def release(self, text: str, purpose: str, answer: str) -> None:
-        """Let it be used for another answer, since this one did not count. Raises `NotFound`."""
+        """Let it be used for another answer, since this one did not count. Raises `NotFound`, `TokenExpired`."""
         ...
 
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
-        """Count a wrong answer; after ``most`` of them the token is used up. Raises `NotFound`."""
+        """Count a wrong answer; after ``most`` of them the token is used up. Raises `NotFound`, `TokenExpired`."""
         ...
 
     async def revoke(self, text: str) -> None:

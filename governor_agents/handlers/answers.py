@@ -20,6 +20,7 @@ from governor_agents.errors import (
     ReasonRequired,
     StaleDecision,
     StoreError,
+    TokenExpired,
     TokenUsed,
 )
 from governor_agents.handlers.visible import visible
@@ -41,6 +42,7 @@ _STATUS: tuple[tuple[type[GovernorError], int], ...] = (
     (StaleDecision, 409),
     (DeadlinePassed, 410),
     (TokenUsed, 410),
+    (TokenExpired, 410),
     (ReasonRequired, 422),
     (EditRefused, 422),
     (ArgumentsError, 422),

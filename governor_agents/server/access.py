@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from governor_agents.core.ports import Token
-from governor_agents.errors import ConfigError, NotFound
-from governor_agents.server.refusal import unauthenticated, unknown_link
+from governor_agents.errors import ConfigError, NotFound, TokenExpired
+from governor_agents.server.refusal import link_over, unauthenticated, unknown_link
 from governor_agents.server.site import Site, admit, site_of
 
 DECIDE, LOGIN, SESSION = "decide", "login", "session"
@@ -41,12 +41,12 @@ async def signed() -> None:
 
 
 async def decide_link(token: str, request: Request) -> Held:
-    """The link of a mail that asks for a decision. Raises `Refused` as for an unknown one."""
+    """The link of a mail that asks for a decision. Raises `Refused`."""
     return await _link(token, DECIDE, request)
 
 
 async def login_link(token: str, request: Request) -> Held:
-    """The link of a mail that logs in. Raises `Refused` as for an unknown one."""
+    """The link of a mail that logs in. Raises `Refused`."""
     return await _link(token, LOGIN, request)
 
 
@@ -62,7 +62,7 @@ async def session(request: Request) -> Held:
     text = request.cookies.get(cookie_name(site), "")
     try:
         token = await _look(site, text, SESSION)
-    except NotFound:
+    except (NotFound, TokenExpired):
         raise unauthenticated() from None
     if token.answer:
         raise unauthenticated()
@@ -82,6 +82,8 @@ async def _link(text: str, purpose: str, request: Request) -> Held:
         return Held(text, await _look(site_of(request), text, purpose))
     except NotFound:
         raise unknown_link() from None
+    except TokenExpired:
+        raise link_over() from None
 
 
 async def _look(site: Site, text: str, purpose: str) -> Token:

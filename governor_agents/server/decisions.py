@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from hashlib import sha256
 
 from governor_agents.core.records import Approval, Decision
-from governor_agents.errors import ArgumentsError, DecisionRefused, TokenUsed
+from governor_agents.errors import ArgumentsError, DecisionRefused, TokenExpired, TokenUsed
 from governor_agents.handlers.forms import Filled
 from governor_agents.handlers.forms import Form as ArgumentsForm
 from governor_agents.server.access import DECIDE
@@ -61,11 +62,11 @@ async def decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> 
 async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) -> None:
     answer, ours = _answer(decision, seen), False
     if reader.link:
-        ours = not (await site.desk.tokens.look(reader.secret, DECIDE)).answer
         try:
+            ours = not (await site.desk.tokens.look(reader.secret, DECIDE)).answer
             await site.desk.tokens.use(reader.secret, DECIDE, answer)
-        except TokenUsed:
-            site.desk.refused("decide", TokenUsed.code, seen[0][0], by=reader.by, channel=CHANNEL)
+        except (TokenExpired, TokenUsed) as error:
+            site.desk.refused("decide", error.code, seen[0][0], by=reader.by, channel=CHANNEL)
             raise
     counted = 0
     try:
@@ -74,7 +75,8 @@ async def _decide(site: Site, reader: Reader, seen: Seen, decision: Decision) ->
             counted += 1
     except (ArgumentsError, DecisionRefused):
         if ours and not counted:  # nothing was decided by it, so the link is good for another answer
-            await site.desk.tokens.release(reader.secret, DECIDE, answer)
+            with suppress(TokenExpired):
+                await site.desk.tokens.release(reader.secret, DECIDE, answer)
         raise
 
 

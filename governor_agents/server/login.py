@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from governor_agents.core.identity import EMAIL, kind_of
-from governor_agents.errors import GovernorError, TokenUsed
+from governor_agents.errors import GovernorError, TokenExpired, TokenUsed
 from governor_agents.handlers.answers import refusal
 from governor_agents.handlers.links import REQUEST
 from governor_agents.policies import person_id
@@ -86,8 +86,8 @@ async def enter(link: LoginLink, request: Request) -> Response:
         return _confirm_page(link.token.person, link.text, "Type the word below to log in.", 422)
     try:
         await site.desk.tokens.use(link.text, LOGIN, secrets.token_hex(16))
-    except TokenUsed as error:
-        raise Refused(410, error.code, "This link was used before. Ask for another.", by=link.token.person) from None
+    except (TokenExpired, TokenUsed) as error:
+        raise Refused(410, error.code, f"{error} Ask for another.", by=link.token.person) from None
     within = site.settings.session
     text = await site.desk.tokens.issue(SESSION, link.token.person, "", within=within)
     answer = RedirectResponse(link.token.subject or "/", 303)

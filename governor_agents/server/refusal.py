@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from governor_agents.errors import TokenExpired
 from governor_agents.handlers.answers import UNKNOWN
 
 
@@ -39,8 +40,13 @@ def not_found(*, id: str = "", by: str = "") -> Refused:
 
 
 def unknown_link() -> Refused:
-    """A link that was never given out, is over, or was made for something else: all look the same."""
-    return Refused(404, "unknown_link", "This link is not known here, or its time is over.")
+    """A link that was never given out, was made for something else, or is of another tenant: all look the same."""
+    return Refused(404, "unknown_link", "This link is not known here.")
+
+
+def link_over() -> Refused:
+    """A link that was given out, and whose time is over; only who has it learns so much."""
+    return Refused(410, TokenExpired.code, "The time of this link is over. What became of the request, its channel shows.")
 
 
 def unauthenticated() -> Refused:

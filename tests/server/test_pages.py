@@ -354,6 +354,33 @@ async def test_what_is_none_of_ones_business_looks_like_nothing(tmp_path: Path) 
         await each.governor.close()
 
 
+@pytest.mark.parametrize("left", [-1.0, 3600.0])
+async def test_a_link_whose_time_is_over_says_so_and_does_nothing(
+    office: Office, web: httpx.AsyncClient, left: float
+) -> None:
+    """410 and a line in the stream, by GET and by POST, of a mail's link and of a login's; a session that is over is
+    none. The control: the same with time left. What was never given out stays unknown."""
+    over = left < 0
+    asked = await office.ask()
+    form = form_in(await opened(web, await office.link(asked)), "decide", decision="approve")
+    link = await office.link(asked, within=left)
+    login = "/login/" + await office.governor.desk.tokens.issue("login", CFO, "", within=left)
+    for path in (link, login):
+        seen = await web.get(path)
+        assert seen.status_code == (410 if over else 200)
+        assert ("time of this link is over" in seen.text) == over and ("4711" in seen.text) == (path == link and not over)
+    if over:
+        assert (await web.post(link, data=form)).status_code == 410
+        assert (await web.post(login, data=form)).status_code == 410
+        assert {line["what"] for line in await office.refused()} == {"refused.token_expired"}
+        assert len(await office.refused()) == 4
+        assert await state(office, asked.id) is CallState.PENDING
+    session = await office.governor.desk.tokens.issue("session", CFO, "", within=left)
+    async with client(office, cookies={"governor": session}) as visitor:
+        assert (await visitor.get(f"/requests/{asked.id}")).status_code == (401 if over else 200)
+    assert (await web.get("/confirm/" + "x" * 43)).status_code == 404
+
+
 async def test_what_waits_is_listed_for_whoever_may_decide_it(office: Office, web: httpx.AsyncClient) -> None:
     """After a login that began nowhere: one's own requests, each with its page, and nobody else's."""
     mine, theirs = await office.ask(), await office.ask({"order": "for the boss"}, people=(BOSS,), tool="other_tool")
