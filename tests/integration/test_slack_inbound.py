@@ -255,6 +255,26 @@ async def test_forged_controls_find_nothing(here: Office) -> None:
     assert {(await here.call(each)).state for each in (posted, other)} == {CallState.PENDING}
 
 
+async def test_a_click_before_the_card_is_noted_is_told_to_come_again(here: Office) -> None:
+    """Posted, and its place not written down yet: nobody can vouch for it, and nothing is "not found". Then it counts."""
+    posted = await here.ask()
+    noted = posted.card.places[0]
+    await here.desk.cards.change(posted.card.id, lambda card: card.placed(replace(noted, ref="", to="slack:T01/U02")))
+    await here.desk.cards.change(posted.card.id, lambda card: replace(card, places=card.places[1:]))
+    early = await here.click(posted, "approve", by=ALICE)
+    assert (early.status, early.refused) == (409, "not_ready")
+    assert (await here.call(posted)).state is CallState.PENDING
+    away = here.slack.workspace("T09")
+    away.person(ALICE)
+    away.channel("C1", ALICE)
+    foreign = here.slack.click(here.space, posted.message, "approve", by=ALICE)
+    answer = await here.send(foreign.changed(team__id="T09", user__team_id="T09"))
+    assert (answer.status, answer.refused) == (404, "not_found")
+    await here.desk.cards.change(posted.card.id, lambda card: card.placed(noted))
+    assert (await here.click(posted, "approve", by=ALICE)).status == 200
+    assert (await here.call(posted)).state is CallState.APPROVED
+
+
 async def test_a_modal_of_one_workspace_is_not_submitted_from_another(here: Office) -> None:
     """A card that stands in two workspaces: the modal of the one is not answered by a member of the other."""
     posted = await here.ask()

@@ -13,6 +13,7 @@ from governor_agents.handlers.slack.actors import Actor
 from governor_agents.handlers.slack.blocks import Controls, draw
 from governor_agents.handlers.slack.controls import Spot, read_value, tag, waiting
 from governor_agents.handlers.slack.payloads import Refused, malformed
+from governor_agents.handlers.slack.targets import team_of
 
 CHANNEL = "slack"
 """What votes and refused requests name this channel by."""
@@ -58,17 +59,21 @@ async def look(desk: Desk, value: str, spot: Spot) -> Behind:
     """What a control stands for; ``spot`` is the message it was clicked on.
 
     An unknown card, one of another tenant and one of another workspace are refused alike (404). A click on a message
-    that is not where this card was posted is refused (403): a copy shows what nobody vouches for.
+    that is not where this card was posted is refused (403): a copy shows what nobody vouches for. While it is not yet
+    written down where the card was posted, nobody can tell (409).
     """
     found = read_value(value)
     if found is None:
         raise malformed("the control carries no card")
     card = await desk.cards.find(found[0])
-    spots = [Spot.of(place.ref) for place in card.places] if card is not None else []
-    here = any(each is not None and each.team == spot.team for each in spots)
-    if card is None or not here or card.channel.partition(":")[0] != CHANNEL:
+    if card is None or card.channel.partition(":")[0] != CHANNEL:
         raise _unknown()
+    spots = [Spot.of(place.ref) for place in card.places]
     if spot not in spots:
+        if any(not place.ref and team_of(place.to) in ("", spot.team) for place in card.places):
+            raise Refused(409, "not_ready", "This card is only being set up; click again in a moment.")
+        if not any(each is not None and each.team == spot.team for each in spots):
+            raise _unknown()
         raise Refused(403, "wrong_place", "This is not the card that was posted; use the original.")
     try:
         approvals = tuple([await desk.approval(id) for id in card.approvals])

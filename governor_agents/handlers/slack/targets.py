@@ -56,6 +56,12 @@ def channel_of(to: str, people: Iterable[str], reach: Reach, teams: tuple[str, .
     return Target(to, team, channel=known[2], thread=known[3] or "", users=tuple(dict.fromkeys(users)))
 
 
+def team_of(to: str) -> str:
+    """The workspace that a target's name tells, empty when it goes without saying."""
+    known = _ADDRESS.fullmatch(to) or _CHANNEL.fullmatch(to)
+    return (known[1] or "") if known else ""
+
+
 def standing(to: str, now: Iterable[Target]) -> Target | None:
     """The target of a place where a card stands; people who are not asked any more get no buttons there."""
     found = next((target for target in now if target.to == to), None)
