@@ -30,6 +30,7 @@ _ARROWS = {
     "failed": "T-->>G",
 }
 _TOLD = frozenset({"seq", "at", "what", "run", "n", "tool", "by", "prev", "mac"})
+_OF_RUNS = {"answered": "what its models answered is kept, for a replay after a crash"}
 _WORDS = {
     "asked": "needs a decision",
     "asked_again": "needs a new decision: the policy demands more now",
@@ -78,12 +79,19 @@ def _line(event: Mapping[str, Any], call: Call | None) -> Line:
         seq=int(event["seq"]),
         at=when(float(event["at"])),
         what=visible(what),
-        words=f"notice {visible(name)}" if kind == "notice" else _WORDS.get(name, visible(name.replace("_", " "))),
+        words=_words(kind, name),
         by=visible(str(event.get("by", ""))),
         call="" if n is None else visible(f"#{n} {tool or (call.tool if call else '')}".rstrip()),
         args="" if call is None else _spoken_of(name, event, call),
         details=details,
     )
+
+
+def _words(kind: str, name: str) -> str:
+    if kind == "notice":
+        return f"notice {visible(name)}"
+    known = _OF_RUNS.get(name) if kind == "run" else None
+    return known or _WORDS.get(name) or visible(name.replace("_", " "))
 
 
 def _value(value: Any) -> str:

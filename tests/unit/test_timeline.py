@@ -101,3 +101,10 @@ def test_table_cuts_nothing_off(width: int) -> None:
     squeezed = "".join(squeezed.split())
     for line in lines:
         assert "".join((line.args + "; ".join(line.details)).split()) in squeezed
+
+
+def test_an_answer_of_a_model_is_not_told_as_one_of_a_person() -> None:
+    """Two events end alike: a person answered in the tool's place, and a model's answers were kept."""
+    kept, answered = tell([event(1, "run.answered", responses=2), event(2, "call.answered", n=1, by="cfo@example.com")])
+    assert "replay" in kept.words and "tool" not in kept.words
+    assert answered.words == "answered in the tool's place"
