@@ -1,4 +1,4 @@
-"""What a form on the page of a request does: decide, edit, comment, take up."""
+"""What a form on the page of a request does: decide, edit, comment, hand over, take up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from governor_agents.core.records import Decision
 from governor_agents.errors import ArgumentsError, DecisionRefused, NotFound
 from governor_agents.handlers.answers import refusal
+from governor_agents.handlers.visible import visible
 from governor_agents.server import decisions
 from governor_agents.server.asking import Told, proves, readable, show, tries
 from governor_agents.server.posted import Form, read_form
@@ -48,7 +49,14 @@ async def answer(request: Request, site: Site, reader: Reader, subject: str) -> 
 
 async def _do(site: Site, reader: Reader, seen: Seen, form: Form) -> str | Told:
     await _check_word(site, reader, form)
-    does = {"decide": _decide, "edit": _edit, "comment": _comment, "take-up": _take_up, "release": _release}
+    does = {
+        "decide": _decide,
+        "edit": _edit,
+        "comment": _comment,
+        "hand-over": _hand_over,
+        "take-up": _take_up,
+        "release": _release,
+    }
     known = does.get(form.get("do", ""))
     if known is None:
         raise malformed("The form does not say what it is for.")
@@ -90,6 +98,17 @@ async def _comment(site: Site, reader: Reader, seen: Seen, form: Form) -> str | 
     for id, _ in seen:
         await site.desk.comment(id, text, by=reader.by, channel=CHANNEL)
     return "Your comment stands beside the request."
+
+
+async def _hand_over(site: Site, reader: Reader, seen: Seen, form: Form) -> str | Told:
+    given = form.get("to", "")
+    for id, _ in seen:
+        delegates = (await site.desk.approval(id)).call.delegates
+        to = next((each for each in delegates if visible(each) == given), "")
+        if not to:
+            raise malformed("Choose somebody to whom the policy lets your seat be handed.")
+        await site.desk.delegate(id, to=to, by=reader.by, channel=CHANNEL)
+    return f"{given} is asked too, and may decide in your place."
 
 
 async def _take_up(site: Site, reader: Reader, seen: Seen, form: Form) -> str | Told:

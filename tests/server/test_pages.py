@@ -407,6 +407,25 @@ async def test_whoever_looks_at_it_lets_go_again(office: Office, web: httpx.Asyn
     assert (await office.governor.approval(asked.id)).call.taken_up is None
 
 
+async def test_a_seat_is_handed_over_to_whom_the_policy_names(office: Office, web: httpx.AsyncClient) -> None:
+    """From the page of the mail; then the other decides on a page of their own. The control: nobody else can be named,
+    and where the policy names nobody there is no form."""
+    asked = await office.ask(delegates=(EVE,))
+    link = await office.link(asked)
+    form = form_in(await opened(web, link), "hand-over")
+    assert (await web.post(link, data={**form, "to": BOSS})).status_code == 422
+    assert (await web.post(link, data={**form, "to": ""})).status_code == 422
+    assert (await office.governor.approval(asked.id)).call.handed == ()
+    done = await web.post(link, data={**form, "to": EVE})
+    assert done.status_code == 200 and f"{EVE} is asked too" in done.text
+    web.cookies.update(await office.session(EVE))
+    path = f"/requests/{asked.id}"
+    theirs = form_in(await opened(web, path), "decide", decision="approve")
+    assert (await web.post(path, data=theirs)).status_code == 200
+    assert [(vote.by, vote.seat) for vote in (await office.governor.approval(asked.id)).call.votes] == [(EVE, CFO)]
+    assert "Hand over" not in await opened(web, await office.link(await office.ask()))
+
+
 PEOPLE = """
 version: 1
 people:
