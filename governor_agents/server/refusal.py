@@ -46,7 +46,7 @@ def unknown_link() -> Refused:
 
 def link_over() -> Refused:
     """A link that was given out, and whose time is over; only who has it learns so much."""
-    return Refused(410, TokenExpired.code, "The time of this link is over. What became of the request, its channel shows.")
+    return Refused(410, TokenExpired.code, "The time of this link is over.")
 
 
 def unauthenticated() -> Refused:
