@@ -368,7 +368,9 @@ async def test_a_link_whose_time_is_over_says_so_and_does_nothing(
     for path in (link, login):
         seen = await web.get(path)
         assert seen.status_code == (410 if over else 200)
-        assert ("time of this link is over" in seen.text) == over and ("4711" in seen.text) == (path == link and not over)
+        assert ("time of this link is over" in seen.text) == over and ("4711" in seen.text) == (
+            path == link and not over
+        )
     if over:
         assert (await web.post(link, data=form)).status_code == 410
         assert (await web.post(login, data=form)).status_code == 410
