@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -1004,6 +1003,7 @@ print("closed")
 
 _POLICY = """
 import signal
+import sys
 from governor_agents import Decision, Governor, Verdict
 from governor_agents.errors import GovernorError
 
@@ -1145,19 +1145,20 @@ def test_an_interrupt_from_the_keyboard_leaves_no_waiter_behind() -> None:
     """Ctrl-C while a synchronous call waits: its coroutine ends, so that it neither claims nor keeps waiting."""
     from governor_agents.background import Background
 
-    background = Background("x")
-    ended = threading.Event()
+    background, ended, main = Background("x"), threading.Event(), threading.get_ident()
 
     async def forever() -> None:
         try:
-            await asyncio.sleep(10)
+            while sys._current_frames()[main].f_code.co_name != "wait":  # noqa: ASYNC110 - it waits in another thread
+                await asyncio.sleep(0)
+            signal.pthread_kill(main, signal.SIGINT)
+            await asyncio.Event().wait()
         finally:
             ended.set()
 
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         background.call(forever())
-    assert ended.wait(2)
+    assert ended.wait(30)
     background.stop()
 
 
