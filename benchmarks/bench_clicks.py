@@ -26,7 +26,7 @@ from benchmarks.clicks_app import ALICE, POLICY, TEAM
 from benchmarks.measure import Spread, percentile
 from benchmarks.report import Report
 from governor_agents import Governor, PolicySet
-from governor_agents.core.ports import Place
+from governor_agents.core.channels import Place
 from governor_agents.core.records import CallState
 from governor_agents.handlers.slack.controls import Spot, value
 from governor_agents.testing.slack_interactions import Interaction

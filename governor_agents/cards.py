@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from governor_agents.core.binding import chain_sha256
 from governor_agents.core.calls import freeze, thaw
-from governor_agents.core.ports import Card, Record
+from governor_agents.core.channels import Card
+from governor_agents.core.ports import Record
 from governor_agents.core.records import Approval, CallState, split_approval_id
 from governor_agents.crash import crash_point
 from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable
@@ -50,7 +51,7 @@ class Cards:
         self._runs = runs
 
     async def enter(self, approval: Approval, channel: str) -> Card:
-        """See `core.ports.Cards`."""
+        """See `core.channels.Cards`."""
         own = card_id(self._runs.tenant, approval.id, channel)
         if (known := await self.find(own)) is not None:
             return known
@@ -115,7 +116,7 @@ class Cards:
             await sent(partial(self._runs.store.delete, "card", turn.tenant, turn.id, standing.v))
 
     async def find(self, id: str) -> Card | None:
-        """See `core.ports.Cards`."""
+        """See `core.channels.Cards`."""
         record = await self._load(id)
         if record is None:
             return None
@@ -129,7 +130,7 @@ class Cards:
         return card
 
     async def change(self, id: str, step: Callable[[Card], Card]) -> Card:
-        """See `core.ports.Cards`."""
+        """See `core.channels.Cards`."""
         op = secrets.token_hex(8)
         for _ in range(MAX_TRIES):
             record = await self._load(id)

@@ -1,4 +1,4 @@
-"""What an approval channel may ask of the governor, and nothing else: see `core.ports.Desk`."""
+"""What an approval channel may ask of the governor, and nothing else: see `core.channels.Desk`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from governor_agents import cards, limits, tokens
-from governor_agents.core import ports
+from governor_agents.core import channels
 from governor_agents.core.calls import Json, thaw
+from governor_agents.core.channels import Card, Token
 from governor_agents.core.identity import Voter
-from governor_agents.core.ports import Card, Token
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import NotFound, SnapshotError
 
@@ -34,16 +34,16 @@ class Desk:
         self.tenant = governor.tenant
         self.public_url = public_url.rstrip("/")
         self._cards = cards.Cards(governor.runs)
-        self.cards: ports.Cards = _Cards(governor, self._cards)
-        self.tokens: ports.Tokens = _Tokens(governor)
+        self.cards: channels.Cards = _Cards(governor, self._cards)
+        self.tokens: channels.Tokens = _Tokens(governor)
         self._limits = limits.Limits(governor.runs)
 
     async def now(self) -> float:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         return await _there(self._governor, lambda: self._governor.runs.now())
 
     async def approval(self, id: str) -> Approval:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         found = await self._governor.approval(id)
         if found.run.env != self._governor.env:
             raise NotFound(f"no approval {id} in environment {self._governor.env!r}")
@@ -55,51 +55,51 @@ class Desk:
             await self.approval(id)
 
     async def inbox(self, person: str) -> list[Approval]:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         found = await self._governor.inbox(person=person)
         return [approval for approval in found if approval.run.env == self._governor.env]
 
     async def voter(self, address: str) -> Voter:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         return self._governor.identities.voter(address, await self.now())
 
     def reach(self, person: str, kind: str) -> tuple[str, ...]:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         return self._governor.identities.reach(person, kind)
 
     async def deciders(self, approval: Approval) -> tuple[str, ...]:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         identities, deciding, now = self._governor.identities, self._governor.deciding, await self.now()
         away = (substitute for person in approval.people for substitute in identities.substitutes(person, now))
         people = dict.fromkeys((*approval.people, *away))
         return tuple([person for person in people if await deciding.those_for(person, [approval])])
 
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         await self._known(id, by=by, channel=channel)
         await self._governor.decide(id, decision, by=by, digest=digest, channel=channel)
         return await self._governor.approval(id)
 
     async def take_up(self, id: str, *, by: str, channel: str, release: bool = False) -> Approval:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         await self._known(id, by=by, channel=channel)
         await self._governor.take_up(id, by=by, channel=channel, release=release)
         return await self._governor.approval(id)
 
     async def comment(self, id: str, text: str, *, by: str, channel: str) -> Approval:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         await self._known(id, by=by, channel=channel)
         await self._governor.comment(id, text, by=by, channel=channel)
         return await self._governor.approval(id)
 
     async def delegate(self, id: str, *, to: str, by: str, channel: str) -> Approval:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         await self._known(id, by=by, channel=channel)
         await self._governor.delegate(id, to=to, by=by, channel=channel)
         return await self._governor.approval(id)
 
     async def tool_schema(self, approval: Approval) -> Json:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         if not approval.call.schema_sha256:
             return None
         try:
@@ -111,11 +111,11 @@ class Desk:
         return thaw(text)
 
     def refused(self, asked: str, reason: str, id: str, *, by: str = "", channel: str = "") -> None:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         self._governor.audit.refusals.note(asked, reason, id, by=by, channel=channel)
 
     async def take(self, name: str, most: int, per: float) -> float:
-        """See `core.ports.Desk`."""
+        """See `core.channels.Desk`."""
         return await self.count(name, most, per, "")
 
     async def count(self, name: str, most: int, per: float, op: str) -> float:
@@ -150,7 +150,7 @@ class _Cards:
         return await _there(self._governor, lambda: self._cards.enter(approval, channel))
 
     async def of(self, approval: Approval, channel: str) -> Card | None:
-        """See `core.ports.Cards`."""
+        """See `core.channels.Cards`."""
         return await _there(self._governor, lambda: self._cards.of(approval, channel))
 
     async def find(self, id: str) -> Card | None:

@@ -18,7 +18,8 @@ from governor_agents.claims import Heartbeats, lease_setting
 from governor_agents.conversations import Conversations
 from governor_agents.core import doubts, settling
 from governor_agents.core.calls import Json
-from governor_agents.core.ports import Adapter, Directory, Handler, Store
+from governor_agents.core.channels import Handler
+from governor_agents.core.ports import Adapter, Directory, Store
 from governor_agents.core.records import (
     MAX_ATTEMPTS,
     Answer,

@@ -10,7 +10,8 @@ import importlib.util
 from importlib.metadata import entry_points
 from typing import Any
 
-from governor_agents.core.ports import Adapter, Handler
+from governor_agents.core.channels import Handler
+from governor_agents.core.ports import Adapter
 from governor_agents.errors import ConfigError, MissingExtra
 
 OWN = {

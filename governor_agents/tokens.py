@@ -14,7 +14,8 @@ from hashlib import sha256
 
 from pydantic import TypeAdapter, ValidationError
 
-from governor_agents.core.ports import Record, Token
+from governor_agents.core.channels import Token
+from governor_agents.core.ports import Record
 from governor_agents.errors import NotFound, SnapshotError, StoreUnavailable, TokenExpired, TokenUsed
 from governor_agents.runs import Runs, sent
 
@@ -48,7 +49,7 @@ class Tokens:
         digest: str = "",
         not_after: float | None = None,
     ) -> str:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
         text = secrets.token_urlsafe(32)
         until = await self._runs.now() + within
         until = until if not_after is None else min(until, not_after)
@@ -58,7 +59,7 @@ class Tokens:
         return text
 
     async def look(self, text: str, purpose: str) -> Token:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
         return (await self._look(text, purpose))[1]
 
     async def _look(self, text: str, purpose: str) -> tuple[Record, Token]:
@@ -71,7 +72,7 @@ class Tokens:
         return record, token
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
 
         def step(token: Token) -> Token:
             if token.answer and token.answer != answer:
@@ -81,11 +82,11 @@ class Tokens:
         return await self._change(text, purpose, step)
 
     async def release(self, text: str, purpose: str, answer: str) -> None:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
         await self._change(text, purpose, lambda token: replace(token, answer="") if token.answer == answer else token)
 
     async def mistake(self, text: str, purpose: str, most: int) -> Token:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
 
         def step(token: Token) -> Token:
             asked = token.asked + 1
@@ -94,7 +95,7 @@ class Tokens:
         return await self._change(text, purpose, step)
 
     async def revoke(self, text: str) -> None:
-        """See `core.ports.Tokens`."""
+        """See `core.channels.Tokens`."""
         record = await self._runs.store.load("token", self._runs.tenant, _id(text))
         delete = partial(self._runs.store.delete, "token", self._runs.tenant, _id(text))
         while record is not None and not await sent(partial(delete, record.v)):

@@ -13,7 +13,8 @@ from governor_agents import Governor, PolicySet, ToolCall, Verdict
 from governor_agents.audit.security import streams
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool, thaw
-from governor_agents.core.ports import Card, Directory, Store
+from governor_agents.core.channels import Card
+from governor_agents.core.ports import Directory, Store
 from governor_agents.core.records import Approval, Run, RunState
 from governor_agents.core.verdicts import Stage
 from governor_agents.handlers.email import EmailHandler

@@ -24,7 +24,7 @@ from governor_agents import Governor, PolicySet, Run, ToolCall, Verdict
 from governor_agents.adapters.functions import Governed
 from governor_agents.core import driving
 from governor_agents.core.calls import Tool
-from governor_agents.core.ports import Card, Desk, Place
+from governor_agents.core.channels import Card, Desk, Place
 from governor_agents.core.records import Approval, RunState
 from governor_agents.core.verdicts import Stage
 from governor_agents.directory import open_people

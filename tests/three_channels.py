@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from governor_agents import Governor, PolicySet, Worker
-from governor_agents.core.ports import Handler, Store
+from governor_agents.core.channels import Handler
+from governor_agents.core.ports import Store
 from governor_agents.handlers.email import EmailHandler
 from governor_agents.handlers.slack.handler import SlackHandler
 from governor_agents.stores import open_store

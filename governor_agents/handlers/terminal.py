@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from governor_agents.core.calls import freeze_text, thaw
-from governor_agents.core.ports import Desk
+from governor_agents.core.channels import Desk
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ArgumentsError, MissingExtra
 from governor_agents.handlers.message import Message, to_text, visible

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from governor_agents.core.ports import Token
+from governor_agents.core.channels import Token
 from governor_agents.errors import ConfigError, NotFound, TokenExpired
 from governor_agents.server.refusal import link_over, unauthenticated, unknown_link
 from governor_agents.server.site import Site, admit, site_of

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from governor_agents.core.calls import freeze, thaw
+from governor_agents.core.channels import Desk
 from governor_agents.core.identity import Voter
-from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, waiting_alike
 from governor_agents.errors import ArgumentsError, NotFound
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.types import Scope
 
-from governor_agents.core.ports import Desk
+from governor_agents.core.channels import Desk
 from governor_agents.server.refusal import too_many
 from governor_agents.server.settings import Rate, Settings
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from governor_agents.core.ports import Handler
+from governor_agents.core.channels import Handler
 from governor_agents.core.records import Approval, Decision
 from governor_agents.governor import Governor
 from governor_agents.handlers.visible import parse_visible

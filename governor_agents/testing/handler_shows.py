@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core.ports import Handler
+from governor_agents.core.channels import Handler
 from governor_agents.core.records import Decision
 from governor_agents.testing.handler_kit import Channel, HandlerKit, Office, hidden, whole
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core.ports import Card
+from governor_agents.core.channels import Card
 from governor_agents.core.records import CallState, Decision
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, StoreUnavailable
 from governor_agents.testing.handler_kit import Channel, HandlerKit, Office, raised

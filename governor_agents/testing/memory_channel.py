@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 from governor_agents.core.calls import sha256
-from governor_agents.core.ports import Card, Desk, Place
+from governor_agents.core.channels import Card, Desk, Place
 from governor_agents.core.records import Approval, CallState, waiting_alike
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.message import Message, to_text

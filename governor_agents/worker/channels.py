@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import cast
 
-from governor_agents.core.ports import Desk, Handler
+from governor_agents.core.channels import Desk, Handler
 from governor_agents.errors import DeliveryFailed
 from governor_agents.governor import Governor
 from governor_agents.worker.bounded import TimedOut, bounded, words

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from governor_agents.core import telling
-from governor_agents.core.ports import Handler
+from governor_agents.core.channels import Handler
 from governor_agents.core.records import Approval, CallState, Change, Notice, Run, RunState, approval_id
 from governor_agents.core.telling import Failure
 from governor_agents.crash import crash_point

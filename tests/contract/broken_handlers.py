@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from governor_agents.core.ports import Card, Desk, Handler, Place
+from governor_agents.core.channels import Card, Desk, Handler, Place
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.message import Message, to_text

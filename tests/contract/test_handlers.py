@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core.ports import Handler
+from governor_agents.core.channels import Handler
 from governor_agents.handlers.email import EmailHandler
 from governor_agents.handlers.slack.handler import SlackHandler
 from governor_agents.handlers.terminal import TerminalHandler

@@ -12,7 +12,7 @@ import pytest
 
 from governor_agents import Decision, Governor, Worker
 from governor_agents.clearing import Clearing
-from governor_agents.core.ports import Desk, Place
+from governor_agents.core.channels import Desk, Place
 from governor_agents.core.records import Approval, CallState
 from governor_agents.handlers.message import HELD, Message
 from governor_agents.limits import Limits

@@ -15,7 +15,7 @@ import pytest
 
 from governor_agents import Decision, Governor, PolicySet
 from governor_agents.adapters.functions import Governed
-from governor_agents.core.ports import Place
+from governor_agents.core.channels import Place
 from governor_agents.core.records import Approval, Change, Event, Run
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.blocks import parse

@@ -17,7 +17,7 @@ import pytest
 
 from governor_agents import Decision
 from governor_agents.core.calls import thaw
-from governor_agents.core.ports import Place
+from governor_agents.core.channels import Place
 from governor_agents.core.records import CallState
 from governor_agents.handlers.slack.controls import Spot
 from governor_agents.handlers.slack.payloads import MAX_BODY, Answer

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from governor_agents.core import calls, ports, records
+from governor_agents.core import calls, channels, ports, records
 from governor_agents.core.calls import freeze
 from governor_agents.core.records import Approval, Call, CallState, Decision, Event, Result, Run, RunState, Vote
 from governor_agents.core.records import evolve as with_changes
@@ -18,7 +18,7 @@ SAID |= {"evidence", "why", "detail", "blocked_detail", "cancel_reason", "idem_k
 
 CLASSES = [
     found
-    for module in (calls, ports, records)
+    for module in (calls, channels, ports, records)
     for found in vars(module).values()
     if isinstance(found, type) and is_dataclass(found) and found.__module__ == module.__name__
 ]

@@ -15,8 +15,8 @@ import pytest
 
 from governor_agents.core import decisions
 from governor_agents.core.calls import Tool, ToolCall, freeze
+from governor_agents.core.channels import Handler
 from governor_agents.core.identity import Voter
-from governor_agents.core.ports import Handler
 from governor_agents.core.records import Approval, Decision, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.handlers.terminal import TerminalHandler, ask_in_place, local_person

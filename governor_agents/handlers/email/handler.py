@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from governor_agents.core.channels import Card, Desk
 from governor_agents.core.identity import EMAIL
-from governor_agents.core.ports import Card, Desk
 from governor_agents.core.records import Approval, CallState, waiting_alike
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnreadable, NotFound
 from governor_agents.handlers.email import bounces, letter, mime, post

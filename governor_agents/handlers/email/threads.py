@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from governor_agents.core.calls import freeze, thaw
-from governor_agents.core.ports import Card, Place
+from governor_agents.core.channels import Card, Place
 from governor_agents.core.records import Approval
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.email import mime, standing

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from governor_agents.core.ports import Card
+from governor_agents.core.channels import Card
 from governor_agents.core.records import Approval
 from governor_agents.handlers.message import Message
 from governor_agents.handlers.slack.blocks import mention, section, texts

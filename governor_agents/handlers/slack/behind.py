@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from governor_agents.core.ports import Card, Desk
+from governor_agents.core.channels import Card, Desk
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import NotFound, StaleDecision
 from governor_agents.handlers.answers import refusal

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from governor_agents.core.ports import Card, Desk, Place
+from governor_agents.core.channels import Card, Desk, Place
 from governor_agents.core.records import Approval
 from governor_agents.errors import DeliveryFailed, NotFound
 from governor_agents.handlers.links import request_page

@@ -13,8 +13,8 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from governor_agents.core.calls import Json
+from governor_agents.core.channels import Desk
 from governor_agents.core.people import authorise
-from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import NotAnApprover
 from governor_agents.handlers.forms import Form

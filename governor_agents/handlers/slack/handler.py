@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from governor_agents.core.channels import Desk
 from governor_agents.core.identity import SLACK
-from governor_agents.core.ports import Desk
 from governor_agents.core.records import Approval, CallState
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnreadable
 from governor_agents.handlers.links import request_page

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from governor_agents.core.ports import Desk
+from governor_agents.core.channels import Desk
 from governor_agents.errors import GovernorError
 from governor_agents.handlers.answers import UNCONFIRMED, refusal
 from governor_agents.handlers.slack.actors import Actor, Actors, Clients

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from governor_agents.core.calls import Json
-from governor_agents.core.ports import Desk
+from governor_agents.core.channels import Desk
 from governor_agents.core.records import Decision
 from governor_agents.errors import ArgumentsError, ReasonRequired
 from governor_agents.handlers.forms import Form

@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from governor_agents.core.ports import Desk
+from governor_agents.core.channels import Desk
 from governor_agents.core.records import Approval
 from governor_agents.errors import ChannelUnusable, DeliveryFailed, MissingExtra
 from governor_agents.handlers.webhook import addresses
