@@ -6,7 +6,7 @@ stream of refused requests, and raised as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,21 +26,26 @@ if TYPE_CHECKING:
 
 
 class Deciding:
-    """Takes the words of people about the approvals of one governor."""
+    """Takes the words of people about the approvals of one governor; each gives the approval as it then stands.
 
-    def __init__(self, governor: Governor) -> None:
+    ``find`` says which approvals these are. Raises `NotFound`.
+    """
+
+    def __init__(self, governor: Governor, find: Callable[[str], Awaitable[Approval]]) -> None:
         self._governor = governor
+        self._find = find
 
-    async def decide(self, id: str, decision: Decision, *, by: str, digest: str | None, channel: str) -> Run:
+    async def decide(self, id: str, decision: Decision, *, by: str, digest: str | None, channel: str) -> Approval:
         """See `Governor.decide`."""
         with self._governor.audit.refusals.watched("decide", id, by=by, channel=channel):
             return await self._decide(id, decision, by, digest, channel)
 
-    async def _decide(self, id: str, decision: Decision, by: str, digest: str | None, channel: str) -> Run:
-        approval = await self._governor.approval(id)
+    async def _decide(self, id: str, decision: Decision, by: str, digest: str | None, channel: str) -> Approval:
+        approval = await self._find(id)
         call, voter = approval.call, await self.voter(by)
         if approval.run.call(call.n) is None:  # its generation is closed: it was decided, and whoever asks is told so
-            return decisions.after_the_fact(approval.run, call, decision, voter).run
+            decisions.after_the_fact(approval.run, call, decision, voter)
+            return approval
         verdict, operands = self._weigh(approval, decision)
         stamp, requester = nonce(), self._requester(approval)
 
@@ -61,7 +66,7 @@ class Deciding:
 
         return await self._write(approval, step)
 
-    async def hand_over(self, id: str, *, to: str, by: str, seat: str, moved: bool, channel: str) -> Run:
+    async def hand_over(self, id: str, *, to: str, by: str, seat: str, moved: bool, channel: str) -> Approval:
         """See `Governor.delegate` and `Governor.reassign`."""
         asked = "reassign" if moved else "delegate"
         with self._governor.audit.refusals.watched(asked, id, by=by, channel=channel):
@@ -81,7 +86,7 @@ class Deciding:
             )
             return await self._write(approval, lambda run, now: step(run, now=now))
 
-    async def take_up(self, id: str, *, by: str, release: bool, channel: str) -> Run:
+    async def take_up(self, id: str, *, by: str, release: bool, channel: str) -> Approval:
         """See `Governor.take_up`."""
         with self._governor.audit.refusals.watched("take_up", id, by=by, channel=channel):
             approval = await self._open(id)
@@ -91,7 +96,7 @@ class Deciding:
             )
             return await self._write(approval, lambda run, now: step(run, now=now))
 
-    async def comment(self, id: str, text: str, *, by: str, channel: str) -> Run:
+    async def comment(self, id: str, text: str, *, by: str, channel: str) -> Approval:
         """See `Governor.comment`."""
         with self._governor.audit.refusals.watched("comment", id, by=by, channel=channel):
             approval = await self._open(id)
@@ -143,19 +148,22 @@ class Deciding:
 
     async def _open(self, id: str) -> Approval:
         """The approval, unless its generation is closed. Raises `NotFound`, `DecisionRefused`."""
-        approval = await self._governor.approval(id)
+        approval = await self._find(id)
         if approval.run.call(approval.call.n) is None:
             raise decisions.over(approval.run, approval.call, "word")
         return approval
 
-    async def _write(self, approval: Approval, step: Step) -> Run:
-        governor = self._governor
+    async def _write(self, approval: Approval, step: Step) -> Approval:
+        return await self._governor.loop.bridge(self._written(approval, step))
+
+    async def _written(self, approval: Approval, step: Step) -> Approval:
+        runs, id = self._governor.runs, approval.run.id
         try:
-            change = await governor.loop.bridge(governor.runs.change(approval.run.id, step, fresh=False))
+            run = (await runs.change(id, step, fresh=False)).run
         except DeadlinePassed:  # what was told must hold, also when a clock is set back
-            await governor.loop.bridge(governor.runs.change(approval.run.id, decisions.pass_deadlines))
+            await runs.change(id, decisions.pass_deadlines)
             raise
-        return change.run
+        return Approval(run, await runs.call(run, approval.call.n) or approval.call)
 
     def _weigh(self, approval: Approval, decision: Decision) -> tuple[Verdict | None, tuple[Operand, ...]]:
         """What the policies say of edited arguments, and the files that these name; nothing for other decisions."""

@@ -12,6 +12,7 @@ from governor_agents.core.calls import Json, thaw
 from governor_agents.core.channels import Card, Token
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import Approval, Decision
+from governor_agents.deciding import Deciding
 from governor_agents.errors import NotFound, SnapshotError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Desk:
         self.cards: channels.Cards = _Cards(governor, self._cards)
         self.tokens: channels.Tokens = _Tokens(governor)
         self._limits = limits.Limits(governor.runs)
+        self._deciding = Deciding(governor, self.approval)
 
     async def now(self) -> float:
         """See `core.channels.Desk`."""
@@ -48,11 +50,6 @@ class Desk:
         if found.run.env != self._governor.env:
             raise NotFound(f"no approval {id} in environment {self._governor.env!r}")
         return found
-
-    async def _known(self, id: str, *, by: str, channel: str) -> None:
-        """Refuse, and note, what is not decided from here."""
-        with self._governor.audit.refusals.watched("decide", id, by=by, channel=channel):
-            await self.approval(id)
 
     async def inbox(self, person: str) -> list[Approval]:
         """See `core.channels.Desk`."""
@@ -69,34 +66,26 @@ class Desk:
 
     async def deciders(self, approval: Approval) -> tuple[str, ...]:
         """See `core.channels.Desk`."""
-        identities, deciding, now = self._governor.identities, self._governor.deciding, await self.now()
+        identities, now = self._governor.identities, await self.now()
         away = (substitute for person in approval.people for substitute in identities.substitutes(person, now))
         people = dict.fromkeys((*approval.people, *away))
-        return tuple([person for person in people if await deciding.those_for(person, [approval])])
+        return tuple([person for person in people if await self._deciding.those_for(person, [approval])])
 
     async def decide(self, id: str, decision: Decision, *, by: str, digest: str, channel: str) -> Approval:
         """See `core.channels.Desk`."""
-        await self._known(id, by=by, channel=channel)
-        await self._governor.decide(id, decision, by=by, digest=digest, channel=channel)
-        return await self._governor.approval(id)
+        return await self._deciding.decide(id, decision, by=by, digest=digest, channel=channel)
 
     async def take_up(self, id: str, *, by: str, channel: str, release: bool = False) -> Approval:
         """See `core.channels.Desk`."""
-        await self._known(id, by=by, channel=channel)
-        await self._governor.take_up(id, by=by, channel=channel, release=release)
-        return await self._governor.approval(id)
+        return await self._deciding.take_up(id, by=by, release=release, channel=channel)
 
     async def comment(self, id: str, text: str, *, by: str, channel: str) -> Approval:
         """See `core.channels.Desk`."""
-        await self._known(id, by=by, channel=channel)
-        await self._governor.comment(id, text, by=by, channel=channel)
-        return await self._governor.approval(id)
+        return await self._deciding.comment(id, text, by=by, channel=channel)
 
     async def delegate(self, id: str, *, to: str, by: str, channel: str) -> Approval:
         """See `core.channels.Desk`."""
-        await self._known(id, by=by, channel=channel)
-        await self._governor.delegate(id, to=to, by=by, channel=channel)
-        return await self._governor.approval(id)
+        return await self._deciding.hand_over(id, to=to, by=by, seat="", moved=False, channel=channel)
 
     async def tool_schema(self, approval: Approval) -> Json:
         """See `core.channels.Desk`."""

@@ -131,7 +131,7 @@ class Governor:
         key = key or (os.urandom(32) if self.keys is None else self.keys.idempotency)
         self.guard = Guard(self.runs, self.policies, self.beats, self.loop, key, self.stopped)
         self.conversations = Conversations(self.runs)
-        self.deciding = Deciding(self)
+        self.deciding = Deciding(self, self.approval)
         self.resolving = Resolving(self.runs)
         self.runs.retention = lambda: self.retention
         self.keeping = Retention(self.runs, self.conversations, self.audit, self.runs.retention)
@@ -337,7 +337,7 @@ class Governor:
         ``digest`` is that of the request the person saw; without it, of the request as it stands now. The first
         decision wins. Raises `NotFound` and every kind of `DecisionRefused`; what is refused is noted.
         """
-        return await self.deciding.decide(id, decision, by=by, digest=digest, channel=channel)
+        return (await self.deciding.decide(id, decision, by=by, digest=digest, channel=channel)).run
 
     decide_sync = twin(decide)
 
@@ -347,7 +347,7 @@ class Governor:
         ``to`` is an id or address of somebody to whom the policy lets a seat be handed (its ``delegates``); ``seat``
         names the seat where ``by`` has several. Raises `NotFound` and every kind of `DecisionRefused`.
         """
-        return await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=False, channel=channel)
+        return (await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=False, channel=channel)).run
 
     delegate_sync = twin(delegate)
 
@@ -356,7 +356,7 @@ class Governor:
 
         By the one whose seat it is, or by a coordinator of the directory. Raises as `delegate` does.
         """
-        return await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=True, channel=channel)
+        return (await self.deciding.hand_over(id, to=to, by=by, seat=seat, moved=True, channel=channel)).run
 
     reassign_sync = twin(reassign)
 
@@ -365,13 +365,13 @@ class Governor:
 
         Raises `NotFound` and every kind of `DecisionRefused`.
         """
-        return await self.deciding.take_up(id, by=by, release=release, channel=channel)
+        return (await self.deciding.take_up(id, by=by, release=release, channel=channel)).run
 
     take_up_sync = twin(take_up)
 
     async def comment(self, id: str, text: str, *, by: str, channel: str = "") -> Run:
         """Write beside a request, for all who are asked to see. Raises as `take_up` does, and `ArgumentsError`."""
-        return await self.deciding.comment(id, text, by=by, channel=channel)
+        return (await self.deciding.comment(id, text, by=by, channel=channel)).run
 
     comment_sync = twin(comment)
 
@@ -489,7 +489,7 @@ class Governor:
         run = await self.runs.find(run_id)
         if run is None:
             raise NotFound(f"no approval {id} (in tenant {self.tenant}, store {shown(self.store.url)})")
-        call = run.call(n) or next((call for call in await self.runs.all_calls(run) if call.n == n), None)
+        call = await self.runs.call(run, n)
         if call is None or not call.stages:
             raise NotFound(f"no approval {id}: run {run.id} asks nobody under that number")
         return Approval(run, call)

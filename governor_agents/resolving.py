@@ -23,7 +23,7 @@ class Resolving:
     async def find(self, id: str, n: int) -> tuple[Run, Call]:
         """The call, also of a closed generation. Raises `NotFound`."""
         run = await self._runs.get(id)
-        call = run.call(n) or next((call for call in await self._runs.all_calls(run) if call.n == n), None)
+        call = await self._runs.call(run, n)
         if call is None:
             raise NotFound(f"no call {approval_id(id, n)}")
         return run, call

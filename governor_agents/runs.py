@@ -270,6 +270,10 @@ class Runs:
                 if len(self._contents) > 64:
                     del self._contents[next(iter(self._contents))]
 
+    async def call(self, run: Run, n: int) -> Call | None:
+        """The run's call with this number, of a closed generation too."""
+        return run.call(n) or next((call for call in await self.all_calls(run) if call.n == n), None)
+
     async def all_calls(self, run: Run) -> tuple[Call, ...]:
         """Every call of a run, those of closed generations too, by number."""
         calls = [call for id in run.closed for call in decode_calls(await self.blob(run.id, id))]

@@ -294,7 +294,5 @@ async def _approval(lane: Lane, run: Run | None = None) -> Approval | None:
     """The approval of a lane, of the run as it stands or as it is given."""
     runs, bridge = lane.governor.runs, lane.governor.loop.bridge
     run = run or await bridge(runs.find(lane.run))
-    call = None if run is None else run.call(lane.n)
-    if run is not None and call is None:
-        call = next((each for each in await bridge(runs.all_calls(run)) if each.n == lane.n), None)
+    call = None if run is None else await bridge(runs.call(run, lane.n))
     return None if run is None or call is None else Approval(run, call)
