@@ -9,21 +9,16 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
-from governor_agents import Governor, PolicySet, ToolCall, Verdict
-from governor_agents.audit.security import streams
-from governor_agents.core import driving
-from governor_agents.core.calls import Tool, thaw
+from governor_agents import Governor, PolicySet
 from governor_agents.core.channels import Card
 from governor_agents.core.ports import Directory, Store
-from governor_agents.core.records import Approval, Run, RunState
-from governor_agents.core.verdicts import Stage
+from governor_agents.core.records import Approval
 from governor_agents.handlers.email import EmailHandler
-from governor_agents.nonces import nonce, run_id
 from governor_agents.testing.smtp_server import SmtpServer
+from tests.asking import ARGS, ask, refused
 
 CFO, BOSS, AUDIT = "cfo@example.com", "boss@example.com", "audit@example.com"
 PUBLIC = "https://approvals.example.com"
-ARGS = {"order": "4711", "amount": 120, "note": "Customer was charged twice"}
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -35,51 +30,9 @@ class Mailing:
     handler: EmailHandler
     server: SmtpServer
 
-    async def asked(
-        self,
-        args: dict[str, Any] | bytes = ARGS,
-        *,
-        people: tuple[str, ...] = (CFO,),
-        quorum: int = 1,
-        stages: tuple[Stage, ...] = (),
-        tool: str = "refund",
-        agent: str = "support",
-        conversation: str = "",
-        deadline: float = 3600.0,
-        channels: tuple[str, ...] = ("email",),
-        **verdict: Any,
-    ) -> Approval:
-        """A request that waits for these people."""
-        governor = self.governor
-        await governor.open()
-        now = await governor.loop.bridge(governor.runs.now())
-        requester = "kim@example.com"
-        run = Run(
-            governor.tenant,
-            run_id(),
-            agent,
-            "functions",
-            requester,
-            RunState.QUEUED,
-            now,
-            conversation=conversation,
-            env=governor.env,
-        )
-        if isinstance(args, bytes):
-            made = ToolCall(tool, args, nonce(), agent=agent, run=run.id, requester=requester)
-        else:
-            made = ToolCall.of(tool, args, nonce(), agent=agent, run=run.id, requester=requester)
-        said = Verdict(
-            "require_approval",
-            "p#refunds",
-            "1",
-            stages=stages or (Stage(("finance",), people, quorum=quorum),),
-            channels=channels,
-            deadline=deadline,
-            **verdict,
-        )
-        change = driving.ask_single(run, driving.Ask(made, Tool(tool), said, nonce()), now, owner="test", lease=None)
-        return (await governor.loop.bridge(governor.runs.create(change, now))).approvals[0]
+    async def asked(self, args: dict[str, Any] | bytes = ARGS, **asked: Any) -> Approval:
+        """A request that waits for people: see `ask`."""
+        return await ask(self.governor, args, **{"channels": ("email",), **asked})
 
     async def now(self, approval: Approval) -> Approval:
         """The approval as it stands now."""
@@ -98,17 +51,8 @@ class Mailing:
         return await self.governor.desk.cards.enter(approval, "email")
 
     async def refused(self) -> list[dict[str, Any]]:
-        """The stream of refused requests, oldest first."""
-        return await self.governor.loop.bridge(self._refused())
-
-    async def _refused(self) -> list[dict[str, Any]]:
-        governor = self.governor
-        await governor.audit.refusals.flush()
-        found: list[dict[str, Any]] = []
-        async for record in streams(governor.store, governor.tenant):
-            events = await governor.store.events("audit", governor.tenant, record.id)
-            found += [thaw(event.body) for event in events]
-        return found
+        """See `refused`."""
+        return await refused(self.governor)
 
 
 @asynccontextmanager

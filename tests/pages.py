@@ -18,15 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from governor_agents import Governor, PolicySet, ToolCall, Verdict
-from governor_agents.audit.reading import events_of, streams
-from governor_agents.core import driving
-from governor_agents.core.calls import Tool, thaw
-from governor_agents.core.ports import Blob
-from governor_agents.core.records import Approval, Run, RunState, evolve
-from governor_agents.core.verdicts import Stage
-from governor_agents.nonces import nonce, run_id
+from governor_agents.core.records import Approval
 from governor_agents.server import create_app
-from tests.faults.app import Silent
+from tests.asking import ARGS, Silent, ask, refused
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,7 +29,6 @@ T = TypeVar("T")
 
 CFO, BOSS, EVE = "cfo@example.com", "boss@example.com", "eve@example.com"
 SERVICE = "service:mailer"
-SAFE = {"order": "4711", "amount": 120, "note": "Customer was charged twice"}
 
 
 @dataclass
@@ -51,61 +44,9 @@ class Office:
         """Await it on another thread: a test with a browser has a loop of the browser's on its own."""
         return self.governor.caller_loop.call(work)
 
-    async def ask(
-        self,
-        args: dict[str, Any] | None = None,
-        *,
-        tool: str = "refund",
-        people: tuple[str, ...] = (CFO,),
-        quorum: int = 1,
-        requester: str = "kim@example.com",
-        schema: bytes = b"",
-        deadline: float = 3600.0,
-        agent: str = "support",
-        conversation: str = "",
-        reason: str = "",
-        reason_required: bool = False,
-        policy: str = "p#refunds",
-        names: tuple[str, ...] = ("finance",),
-        call: dict[str, Any] | None = None,
-        **verdict: Any,
-    ) -> Approval:
-        """A request that waits for these people; ``call`` are further fields of its record, as transitions make them."""
-        governor = self.governor
-        await governor.open()
-        now = await governor.loop.bridge(governor.runs.now())
-        digest = ""
-        blobs: tuple[Blob, ...] = ()
-        if schema:
-            from governor_agents import schemas
-
-            digest = schemas.note(schema)
-            blobs = (Blob(digest, schema),)
-        run = Run(
-            governor.tenant,
-            run_id(),
-            agent,
-            "functions",
-            requester,
-            RunState.QUEUED,
-            now,
-            conversation=conversation,
-            env=governor.env,
-        )
-        made = ToolCall.of(
-            tool, SAFE if args is None else args, nonce(), agent=agent, run=run.id, requester=requester,
-            schema_sha256=digest,
-        )  # fmt: skip
-        stage = Stage(names, people, quorum=quorum)
-        said = Verdict(
-            "require_approval", policy, "1", reason=reason, stages=(stage,), channels=("silent",),
-            deadline=deadline, reason_required=reason_required, **verdict,
-        )  # fmt: skip
-        change = driving.ask_single(run, driving.Ask(made, Tool(tool), said, nonce()), now, owner="test", lease=None)
-        if call:
-            change = evolve(change, run=change.run.with_call(evolve(change.run.calls[0], **call)))
-        stands = await governor.loop.bridge(governor.runs.create(change, now, blobs))
-        return stands.approvals[0]
+    async def ask(self, args: dict[str, Any] | bytes = ARGS, **asked: Any) -> Approval:
+        """A request that waits for people: see `ask`."""
+        return await ask(self.governor, args, **asked)
 
     async def link(self, approval: Approval | str, person: str = CFO, *, within: float = 3600.0) -> str:
         """The path of a mail's link to this approval."""
@@ -118,17 +59,8 @@ class Office:
         return {"governor": text}
 
     async def refused(self) -> list[dict[str, Any]]:
-        """The stream of refused requests, oldest first."""
-        return await self.governor.loop.bridge(self._refused())
-
-    async def _refused(self) -> list[dict[str, Any]]:
-        governor = self.governor
-        await governor.audit.refusals.flush()
-        found: list[dict[str, Any]] = []
-        async for record in streams(governor.store, governor.tenant):
-            for event in await events_of(governor.store, "audit", governor.tenant, record.id):
-                found.append(thaw(event.body))
-        return found
+        """See `refused`."""
+        return await refused(self.governor)
 
 
 def _nothing_more(call: ToolCall) -> Verdict:

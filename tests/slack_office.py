@@ -20,21 +20,18 @@ from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
-from governor_agents import Governor, PolicySet, Run, ToolCall, Verdict
+from governor_agents import Governor, PolicySet, Run
 from governor_agents.adapters.functions import Governed
-from governor_agents.core import driving
-from governor_agents.core.calls import Tool
 from governor_agents.core.channels import Card, Desk, Place
-from governor_agents.core.records import Approval, RunState
-from governor_agents.core.verdicts import Stage
+from governor_agents.core.records import Approval
 from governor_agents.directory import open_people
 from governor_agents.handlers.slack.controls import Spot, value
 from governor_agents.handlers.slack.inbound import SlackInbound
 from governor_agents.handlers.slack.payloads import Answer
 from governor_agents.handlers.slack.signature import SigningSecrets
-from governor_agents.nonces import nonce, run_id
 from governor_agents.testing.slack_interactions import Interaction
 from governor_agents.testing.slack_server import Message, SlackServer, Workspace
+from tests.asking import Silent, ask, refused
 
 TEAM, ALICE, BOB, CAROL = "T01", "U02", "U03", "U04"
 ADDRESS = {user: f"slack:{TEAM}/{user}" for user in (ALICE, BOB, CAROL)}
@@ -44,22 +41,6 @@ POLICY = f"""
 version: 1
 approvals: {{channels: [slack], approvers: [{ADDRESS[ALICE]}, {ADDRESS[BOB]}]}}
 """
-
-
-class Quiet:
-    """A channel under the name of Slack that posts nothing by itself."""
-
-    name = "slack"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -103,17 +84,7 @@ class Office:
 
     async def ask_of(self, *people: str, channel: str = "C1") -> Posted:
         """A call that was asked of exactly these addresses, as a stored record may say: of nobody, too."""
-        governor = self.governor
-        now = await governor.loop.bridge(governor.runs.now())
-        run = Run(
-            governor.tenant, run_id(), "support", "functions", "kim@example.com", RunState.QUEUED, now, env=governor.env
-        )
-        made = ToolCall.of("refund", {"amount": 5}, nonce(), agent="support", run=run.id, requester="kim@example.com")
-        verdict = Verdict("require_approval", "p#r", "1", stages=(Stage(("x",), people),), channels=("slack",))
-        asked = driving.Ask(made, Tool("refund"), verdict, nonce())
-        change = driving.ask_single(run, asked, now, owner="test", lease=None)
-        stands = await governor.loop.bridge(governor.runs.create(change, now, ()))
-        return await self.post(stands.approvals[0], channel)
+        return await self.post(await ask(self.governor, people=people, channels=("slack",)), channel)
 
     async def post(self, approval: Approval, channel: str = "C1") -> Posted:
         """The card of an approval, posted anew."""
@@ -160,15 +131,7 @@ class Office:
 
     async def refusals(self) -> list[dict[str, Any]]:
         """The stream of refused requests."""
-        refusals = self.governor.audit.refusals
-        await self.governor.loop.bridge(refusals.flush())
-        store, tenant = self.governor.store, self.governor.tenant
-        found = []
-        for record in await self.governor.loop.bridge(store.list("audit", tenant)):
-            for event in await self.governor.loop.bridge(store.events("audit", tenant, record.id)):
-                line = json.loads(event.body)
-                found += [line] if str(line.get("what", "")).startswith("refused") else []
-        return found
+        return await refused(self.governor)
 
     def told(self, user: str) -> list[str]:
         """What this user alone was told."""
@@ -183,7 +146,7 @@ async def office(store: Path | str, policy: str = POLICY, **settings: Any) -> As
     patience = settings.pop("patience", 60.0)  # of tests that are not about it, on a slow machine
     directory = open_people(settings.pop("people", None))
     policies = PolicySet.from_text(policy, directory=directory)
-    governor = Governor(policies, store=url, **{"handlers": {"slack": Quiet()}, "people": directory, **settings})
+    governor = Governor(policies, store=url, **{"handlers": {"slack": Silent()}, "people": directory, **settings})
     with SlackServer() as slack:
         async with office_of(governor, slack, patience=patience) as here:
             yield here

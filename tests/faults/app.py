@@ -9,9 +9,10 @@ from governor_agents import Governor, PolicySet, ToolCall
 from governor_agents.claims import Claim, current_claim
 from governor_agents.core.calls import Tool
 from governor_agents.core.ports import Segment, Store
-from governor_agents.core.records import Approval, Call, Run
+from governor_agents.core.records import Call, Run
 from governor_agents.driver import Prepared
 from governor_agents.guard import Ran
+from tests.asking import Silent
 
 ALICE, BOB = "local:alice", "local:bob"
 POLICY = f"""
@@ -24,22 +25,6 @@ rules:
 
 Body = Callable[[Any, Sequence[Call]], Awaitable[Segment]]
 """A stretch of a loop: what it was asked with or its snapshot, and the calls as decided."""
-
-
-class Silent:
-    """A channel that reaches nobody."""
-
-    name = "silent"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Approval, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Approval, card: str, to: str = "") -> None:
-        return None
 
 
 class Loop:

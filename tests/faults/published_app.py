@@ -11,7 +11,8 @@ from typing import Any
 
 from governor_agents import Governor, ToolCall, Worker
 from governor_agents.publishing import Published
-from tests.integration.publishing import NEVER, Quiet, until
+from tests.asking import Silent
+from tests.integration.publishing import NEVER, until
 
 CALL = ToolCall.of("deploy", {"path": "deploy.sh", "amount": 5})
 
@@ -25,7 +26,7 @@ class Deaf(Published):
 
 def make(policies: Published, store: str, ledger: Path) -> tuple[Governor, Any]:
     """A governor with one function, and that function."""
-    governor = Governor(policies, store=store, handlers={"terminal": Quiet()})
+    governor = Governor(policies, store=store, handlers={"terminal": Silent()})
 
     @governor.govern(name="deploy")
     async def deploy(path: str, amount: int) -> str:

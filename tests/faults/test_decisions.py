@@ -26,6 +26,7 @@ from governor_agents.core.records import CallState, Change, Run, RunState, evolv
 from governor_agents.core.telling import call_event
 from governor_agents.errors import DecisionRefused, DirectoryUnreadable, GovernorError, NotFound
 from governor_agents.stores import open_store
+from tests.asking import Silent
 from tests.faults.decision_table import COUNTS, DOCUMENT, KINDS, NAMES_WINNER, SAME, SITUATIONS, document
 from tests.faults.voters import kind as kind_of
 from tests.faults.voters import voter
@@ -67,22 +68,6 @@ class Office:
 
     def coordinator(self, id: str) -> bool:
         return False
-
-
-class Silent:
-    """A channel that reaches nobody."""
-
-    name = "silent"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None:
-        return None
 
 
 def made(kind: str, *, reason: str = "because", more: str = "") -> Decision:

@@ -21,7 +21,7 @@ from governor_agents.core.identity import Voter
 from governor_agents.core.records import Call, CallState, Change, Run, RunState, Snapshot
 from governor_agents.errors import CallDenied, DecisionRefused
 from governor_agents.identities import Identities
-from tests.faults.app import Silent
+from tests.asking import Silent
 from tests.faults.organisations import AGENT, Chart, Company, Try, generated
 from tests.stores import STORES
 

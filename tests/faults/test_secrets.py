@@ -26,27 +26,13 @@ from governor_agents.core.verdicts import Stage
 from governor_agents.errors import GovernorError
 from governor_agents.keys import Keys
 from governor_agents.publishing import Publications
+from tests.asking import Silent
 from tests.faults.planting import Plants, files, found
 from tests.integration import langchain_app, openai_agents_app
 from tests.servers import MongoServer, RedisServer
 
 BOSS = "boss@example.com"
 PASSWORD = "pl4ntedPassword"
-
-
-class Quiet:
-    """A channel that prints nothing."""
-
-    name = "terminal"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None: ...
 
 
 # -- servers ----------------------------------------------------------------------------------------------------------
@@ -107,7 +93,7 @@ class Play:
         """One whose policy asks these people and, hidden among them, ones with names that were planted."""
         ask = Verdict("require_approval", stages=(Stage(("people",), (BOSS, *approvers)),), reason=self.plants("why"))
         policies = PolicySet([lambda call: ask])
-        return Governor(policies, store=self.url, keys=self.keys, secret=b"s", handlers={"terminal": Quiet()})
+        return Governor(policies, store=self.url, keys=self.keys, secret=b"s", handlers={"terminal": Silent()})
 
     async def functions(self) -> None:
         """Plain functions: approved, edited, answered, rejected, cancelled, failed, and in a file of the wrong name."""

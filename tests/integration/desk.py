@@ -14,6 +14,7 @@ from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
 from governor_agents.core.calls import freeze, freeze_text
 from governor_agents.core.records import Call
 from governor_agents.core.verdicts import Stage
+from tests.asking import Silent
 from tests.integration.langchain_app import Scripted as LangChainScript
 from tests.integration.openai_agents_app import Scripted as OpenAIScript
 
@@ -69,7 +70,7 @@ class Desk:
         self.inside: Callable[[str], Awaitable[None]] | None = None
         self.declared = declared or {}
         policies = policies or PolicySet([self._said], tools=self.declared)
-        settings = {"secret": b"secret", "handlers": {"terminal": Quiet()}, **settings}
+        settings = {"secret": b"secret", "handlers": {"terminal": Silent()}, **settings}
         self.governor = Governor(policies, store=store, **settings)
         self._functions: dict[str, Any] = {}
         if framework == "functions":
@@ -157,21 +158,6 @@ class Desk:
     async def calls(self, run: Run) -> dict[str, Call]:
         """The run's calls by tool, the newest of each."""
         return {call.tool: call for call in await self.governor.calls(run.id)}
-
-
-class Quiet:
-    """A channel that tells nobody."""
-
-    name = "terminal"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None: ...
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from governor_agents import Decision, Governor, PolicySet, Run, Worker, idempote
 from governor_agents.core.records import Call, CallState
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
+from tests.asking import Silent
 
 ANN, OPS = "local:ann", "local:ops"
 LEASE = 3600.0
@@ -30,22 +31,6 @@ rules:
 """
 
 Tool = Callable[[int], Any]
-
-
-class Quiet:
-    """A channel that nobody hears."""
-
-    name = "quiet"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None:
-        pass
 
 
 class Shop:
@@ -64,7 +49,7 @@ class Shop:
         self.governor = Governor(
             PolicySet.from_text(POLICY % {"retry": retry, "then": then}),
             store=SQLiteStore(f"sqlite:///{folder}/store.db", clock=clock),
-            handlers={"quiet": Quiet()},
+            handlers={"quiet": Silent()},
             lease=LEASE,
             secret=b"shared",
             **settings,

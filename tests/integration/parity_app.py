@@ -19,6 +19,7 @@ from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessa
 
 from governor_agents import Decision, Governor, GovernorError, PolicySet, Run, Tool, ToolCall, Verdict
 from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
+from tests.asking import Silent
 
 POLICY = """
 version: 1
@@ -303,21 +304,6 @@ def canonical(args: Any) -> str:
     return json.dumps(args, sort_keys=True)
 
 
-class Quiet:
-    """A channel that tells nobody."""
-
-    name = "terminal"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None: ...
-
-
 async def play(
     framework: str, folder: Path, policy: str, talks: Sequence[Sequence[Turn]], *, store: str = ""
 ) -> Played:
@@ -327,7 +313,7 @@ async def play(
     policies = Watched.from_file(file)
     played = Played()
     store = store or f"sqlite:///{folder}/{framework}.db"
-    async with Governor(policies, store=store, secret=b"secret", handlers={"terminal": Quiet()}) as governor:
+    async with Governor(policies, store=store, secret=b"secret", handlers={"terminal": Silent()}) as governor:
         for turns in talks:
             made = CLERKS[framework](governor, turns, played.ran)
             governor.agents["clerk"], governor._prepared = (lambda made=made: made), {}

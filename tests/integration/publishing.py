@@ -61,21 +61,6 @@ async def publish(
         return await other.loop.bridge(work())
 
 
-class Quiet:
-    """A channel that tells nobody."""
-
-    name = "terminal"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Any, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Any, card: str, to: str = "") -> None: ...
-
-
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition that another thread brings about."""
     while not holds():  # noqa: ASYNC110  what is waited for is set by the governor's thread

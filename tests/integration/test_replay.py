@@ -2,7 +2,6 @@
 is refused, changes nothing, starts nothing, and is noted in the stream of refused requests."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from governor_agents.core.records import Approval, CallState
 from governor_agents.errors import AlreadyDecided, DeadlinePassed, NotFound, StaleDecision
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
+from tests import asking
 from tests.integration.desk import AGENTS, ASK, BOSS, CHIEF, DENY, FRAMEWORKS, Desk
 from tests.integration.test_what_was_approved import TWO
 from tests.stores import STORES
@@ -45,15 +45,9 @@ async def refused(
     with pytest.raises(error):
         await here.governor.decide(id, decision or Decision.approve(), by=BOSS, digest=digest, channel="test")
     assert await _stored(here, id) == before
-    noted = await here.governor.loop.bridge(_noted(here))
+    noted = await asking.refused(here.governor)
     code = error.code  # type: ignore[attr-defined]
     assert {"what": f"refused.{code}", "id": id, "by": BOSS, "channel": "test"}.items() <= noted[-1].items()
-
-
-async def _noted(here: Desk) -> list[dict[str, Any]]:
-    await here.governor.audit.refusals.flush()
-    trails = here.governor.audit.trails(security=True)
-    return [json.loads(event.body) async for _, events in trails for event in events]
 
 
 async def _stored(here: Desk, id: str) -> Any:

@@ -15,8 +15,9 @@ from governor_agents.core.verdicts import Stage
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
 from governor_agents.testing.slack_server import SlackServer
+from tests.asking import Silent
 from tests.integration.desk import Desk
-from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, Office, Posted, Quiet, office_of
+from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, Office, Posted, office_of
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +61,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     agent = Desk(
         "openai-agents", SQLiteStore(url, clock=clock), say=ASK, tools=BOTH, turns=9,
-        handlers={"slack": Quiet()}, env="prod",
+        handlers={"slack": Silent()}, env="prod",
     )  # fmt: skip
     with SlackServer() as slack:
         async with office_of(agent.governor, slack) as here:
@@ -100,7 +101,7 @@ async def other_gate(scene: Scene) -> tuple[str, list[Posted]]:
 async def _elsewhere(scene: Scene, **settings: Any) -> tuple[str, list[Posted]]:
     posted = (await scene.ask())[0]
     store = SQLiteStore(scene.url, clock=scene.clock)
-    governor = Governor(PolicySet([lambda call: ASK]), store=store, handlers={"slack": Quiet()}, **settings)
+    governor = Governor(PolicySet([lambda call: ASK]), store=store, handlers={"slack": Silent()}, **settings)
     async with office_of(governor, scene.slack) as there:
         answer = await there.send(scene.slack.click(there.space, posted.message, "approve", by=ALICE))
         assert (answer.status, len(await there.refusals())) == (404, 1)

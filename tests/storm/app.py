@@ -16,8 +16,8 @@ from governor_agents import Governor, PolicySet, idempotency_key
 from governor_agents.adapters.functions import Governed
 from governor_agents.claims import current_claim
 from governor_agents.core.ports import Store
-from governor_agents.core.records import Approval
 from governor_agents.stores import open_store
+from tests.asking import Silent
 from tests.storm import broken
 from tests.storm.ledger import Ledger
 
@@ -47,22 +47,6 @@ class Scene:
     def __post_init__(self) -> None:
         for name in ("effects", "asked", "decided", "trouble"):
             object.__setattr__(self, name, Ledger(self.folder / name))
-
-
-class Silent:
-    """A channel that reaches nobody: the approvers of the storm look into the inbox."""
-
-    name = "silent"
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def notify(self, approval: Approval, to: str = "") -> str:
-        return ""
-
-    async def update(self, approval: Approval, card: str, to: str = "") -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from governor_agents.keys import Keys
 from governor_agents.policies import require_approval
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
-from tests.integration.desk import ALLOW, ARGS, ASK, BOSS, DENY, SCHEMA, Desk, Quiet
+from tests.asking import Silent
+from tests.integration.desk import ALLOW, ARGS, ASK, BOSS, DENY, SCHEMA, Desk
 from tests.integration.openai_agents_app import Scripted
 from tests.integration.publishing import ASK as ASK_PUBLISHED
 from tests.integration.publishing import publish, published
@@ -589,16 +590,12 @@ async def halts_unreadable(folder: Path, broken: bool) -> tuple[str, int]:
 # -- people and channels ----------------------------------------------------------------------------------------------
 
 
-class Answering(Quiet):
+class Answering(Silent):
     """A channel behind which the boss approves at once, when it works."""
 
     def __init__(self, broken: bool) -> None:
         self.broken = broken
         self.governor: Governor | None = None
-
-    async def start(self, desk: object) -> None: ...
-
-    async def close(self) -> None: ...
 
     async def notify(self, approval: Any, to: str = "") -> str:
         if self.broken or self.governor is None:
