@@ -17,7 +17,7 @@ import pytest
 
 from governor_agents import Decision
 from governor_agents.core.ports import KINDS
-from governor_agents.errors import DeliveryFailed, NotFound, TokenUsed
+from governor_agents.errors import DeliveryFailed, NotFound, TokenExpired, TokenUsed
 from governor_agents.handlers.email import handler as handling
 from governor_agents.handlers.email import mime
 from governor_agents.handlers.email.letter import Letter
@@ -290,6 +290,6 @@ async def test_a_link_counts_once_for_one_purpose_until_its_time() -> None:
             clock.move(handling.LINK_LIVES - 10)
             assert await desk.tokens.look(secret, "decide")
             clock.move(20)
-            with pytest.raises(NotFound):
+            with pytest.raises(TokenExpired):
                 await desk.tokens.look(secret, "decide")
             assert (await post.now(long)).call.state.value == "pending", "control: the request itself still waits"
