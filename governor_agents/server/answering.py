@@ -5,15 +5,16 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from governor_agents.core.records import Decision
-from governor_agents.errors import ArgumentsError, DecisionRefused, NotFound
+from governor_agents.core.records import Approval, Decision
+from governor_agents.errors import ArgumentsError, DecisionRefused, NotFound, TokenUsed
 from governor_agents.handlers.answers import refusal
 from governor_agents.handlers.visible import visible
 from governor_agents.server import decisions
+from governor_agents.server.access import DECIDE
 from governor_agents.server.asking import Told, proves, readable, show, tries
 from governor_agents.server.posted import Form, read_form
 from governor_agents.server.reading import Reader, Seen, read_seen
-from governor_agents.server.refusal import Refused, malformed
+from governor_agents.server.refusal import Refused, forged, malformed
 from governor_agents.server.settings import Rate
 from governor_agents.server.site import CHANNEL, Site
 from governor_agents.server.words import typed, word_for
@@ -25,11 +26,12 @@ WRONG_WORDS = Rate(20, 600.0)
 async def answer(request: Request, site: Site, reader: Reader, subject: str) -> Response:
     """Do what the form says, and show what became of it. Raises `Refused`, `StoreError`."""
     form = await read_form(request, site.settings)
-    await readable(site, reader, subject)
+    approvals, _ = await readable(site, reader, subject)
     proves(form, reader)
     seen = read_seen(form.get("seen", ""))
     if not seen:
         raise malformed("The form says nothing of what it is about.")
+    _check_page(seen, approvals, reader)
     await site.take(f"person:{reader.by}", site.settings.rates.person, by=reader.by)
     try:
         done = await _do(site, reader, seen, form)
@@ -47,6 +49,16 @@ async def answer(request: Request, site: Site, reader: Reader, subject: str) -> 
     return await show(site, reader, subject, Told(done=done))
 
 
+def _check_page(seen: Seen, approvals: tuple[Approval, ...], reader: Reader) -> None:
+    """Raise `Refused` for a form about anything but its page, each thing once.
+
+    Whoever has a link or a session knows its secret, and can make a form token for whatever they like.
+    """
+    ids = [id for id, _ in seen]
+    if len(set(ids)) < len(ids) or not {approval.id for approval in approvals}.issuperset(ids):
+        raise forged("other_request", by=reader.by)
+
+
 async def _do(site: Site, reader: Reader, seen: Seen, form: Form) -> str | Told:
     await _check_word(site, reader, form)
     does = {
@@ -60,7 +72,15 @@ async def _do(site: Site, reader: Reader, seen: Seen, form: Form) -> str | Told:
     known = does.get(form.get("do", ""))
     if known is None:
         raise malformed("The form does not say what it is for.")
+    if known not in (_decide, _edit):  # those use the link up, and look by themselves
+        await _check_unused(site, reader)
     return await known(site, reader, seen, form)
+
+
+async def _check_unused(site: Site, reader: Reader) -> None:
+    """A link that was used is over for all else too. Raises `Refused`."""
+    if reader.link and (await site.desk.tokens.look(reader.secret, DECIDE)).answer:
+        raise Refused(410, TokenUsed.code, str(TokenUsed()), by=reader.by)
 
 
 async def _check_word(site: Site, reader: Reader, form: Form) -> None:

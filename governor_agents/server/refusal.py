@@ -54,9 +54,9 @@ def unauthenticated() -> Refused:
     return Refused(401, "unauthenticated", "Please log in to see this page.")
 
 
-def forged(why: str) -> Refused:
+def forged(why: str, *, by: str = "") -> Refused:
     """A form that was not sent from a page of ours; ``why`` is a reason code."""
-    return Refused(403, why, "This form did not come from the page that it belongs to. Open the page again.")
+    return Refused(403, why, "This form did not come from the page that it belongs to. Open the page again.", by=by)
 
 
 def malformed(words: str) -> Refused:

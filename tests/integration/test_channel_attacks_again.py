@@ -1,0 +1,105 @@
+"""Attacks on how far a proof of identity reaches: one link is one request, one answer, and one human's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from governor_agents import Decision
+from governor_agents.core.calls import freeze
+from governor_agents.core.records import Approval
+from governor_agents.server.words import form_token, word_for
+from tests.pages import BOSS, CFO, Office, client, form_in, make_office
+
+pytestmark = pytest.mark.anyio
+
+CAROL = "carol@example.com"
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    made = make_office(f"sqlite:///{tmp_path}/governor.db")
+    yield made
+    await made.governor.close()
+
+
+async def fresh(office: Office, approval: Approval) -> Approval:
+    return await office.governor.approval(approval.id)
+
+
+def made_up(secret: str, place: str, *about: tuple[str, str], **fields: str) -> dict[str, str]:
+    """A form that no page showed, made by somebody who has the page's secret: about whatever they like."""
+    seen = freeze([list(each) for each in about]).decode()
+    return {"form": form_token(secret, place, seen), "seen": seen, "word": word_for(secret, seen), **fields}
+
+
+def shown(approval: Approval) -> tuple[str, str]:
+    return approval.id, approval.call.digest
+
+
+async def send(office: Office, place: str, form: dict[str, str], **cookies: str) -> httpx.Response:
+    async with client(office, cookies=cookies) as web:
+        return await web.post(place, data=form)
+
+
+@pytest.mark.parametrize("do", ("decide", "edit", "comment", "hand-over", "take-up"))
+async def test_a_link_is_good_for_its_own_request_alone(office: Office, do: str) -> None:
+    """The forwarded mail of a small request is no key to a large one that waits for the same person."""
+    small, large = [await office.ask({"amount": amount}, delegates=(CAROL,)) for amount in (1, 99_999)]
+    link = await office.link(small)
+    fields = {"do": do, "decision": "approve", "comment": "fine", "to": CAROL, "f0": "5"}
+    about: tuple[tuple[tuple[str, str], ...], ...] = ((shown(large),), (shown(small), shown(large)))
+    for each in about:
+        answer = await send(office, link, made_up(link.rpartition("/")[2], link, *each, **fields))
+        assert answer.status_code == 403
+    for approval in (small, large):
+        call = (await fresh(office, approval)).call
+        assert (call.votes, call.comments, call.handed, call.taken_up) == ((), (), (), None)
+    assert {line["what"] for line in await office.refused()} == {"refused.other_request"}
+    fields["do"] = "decide"
+    assert (await send(office, link, made_up(link.rpartition("/")[2], link, shown(small), **fields))).status_code == 200
+
+
+async def test_a_form_names_each_request_once(office: Office) -> None:
+    """Not a hundred thousand times: each would be one more transition."""
+    asked = await office.ask()
+    link = await office.link(asked)
+    form = made_up(link.rpartition("/")[2], link, *[shown(asked)] * 50, do="take-up")
+    assert (await send(office, link, form)).status_code == 403
+
+
+async def test_a_session_learns_nothing_of_other_peoples_requests(office: Office) -> None:
+    """What there is, who was asked and who decided what: a form on one's own page says the same of it as of nothing."""
+    mine, other = await office.ask(), await office.ask(people=(BOSS,))
+    await office.governor.decide(other.id, Decision.reject(), by=BOSS)
+    cookies = await office.session(CFO)
+    place = f"/requests/{mine.id}"
+    said: set[Any] = set()
+    for id in (other.id, "run_nothing.1"):
+        form = made_up(cookies["governor"], place, (id, "0"), do="decide", decision="approve")
+        answer = await send(office, place, form, **cookies)
+        said.add((answer.status_code, answer.text))
+    assert len(said) == 1 and BOSS not in str(said)
+
+
+async def test_a_used_link_does_nothing_else(office: Office) -> None:
+    """It decided, and an edit made that vote void: whoever finds the old mail neither writes nor hands the seat over."""
+    asked = await office.ask(people=(CFO, BOSS), quorum=2, delegates=(CAROL,))
+    link = await office.link(asked)
+    async with client(office) as web:
+        form = form_in((await web.get(link)).text, "decide", decision="approve")
+        assert (await web.post(link, data=form)).status_code == 200
+        await office.governor.decide(asked.id, Decision.edit({"amount": 5}), by=BOSS)
+        assert "Hand over" not in (await web.get(link)).text
+    now = await fresh(office, asked)
+    for do in ("comment", "hand-over", "take-up", "release"):
+        fields = {"do": do, "comment": "by an old mail", "to": CAROL}
+        answer = await send(office, link, made_up(link.rpartition("/")[2], link, shown(now), **fields))
+        assert answer.status_code == 410 and not re.search("recorded|told|stands", answer.text)
+    call = (await fresh(office, asked)).call
+    assert (call.comments, call.handed, call.taken_up) == ((), (), None)
