@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from governor_agents import cards, limits, tokens
@@ -166,13 +167,15 @@ class _Tokens:
         digest: str = "",
         not_after: float | None = None,
     ) -> str:
-        return await _there(
-            self._governor,
-            lambda: self._tokens.issue(purpose, person, subject, within=within, digest=digest, not_after=not_after),
-        )
+        holder = self._governor.identities.canonical(person)
+        issue = partial(self._tokens.issue, purpose, person, subject, within=within, digest=digest, holder=holder)
+        return await _there(self._governor, lambda: issue(not_after=not_after))
 
     async def look(self, text: str, purpose: str) -> Token:
-        return await _there(self._governor, lambda: self._tokens.look(text, purpose))
+        token = await _there(self._governor, lambda: self._tokens.look(text, purpose))
+        if token.holder and token.holder not in self._governor.identities.names(token.person):
+            raise NotFound(tokens.UNKNOWN)
+        return token
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:
         return await _there(self._governor, lambda: self._tokens.use(text, purpose, answer))

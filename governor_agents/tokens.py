@@ -48,12 +48,13 @@ class Tokens:
         within: float,
         digest: str = "",
         not_after: float | None = None,
+        holder: str = "",
     ) -> str:
         """See `core.channels.Tokens`."""
         text = secrets.token_urlsafe(32)
         until = await self._runs.now() + within
         until = until if not_after is None else min(until, not_after)
-        body = _TOKEN.dump_json(Token(purpose, person, subject, until, digest))
+        body = _TOKEN.dump_json(Token(purpose, person, subject, until, digest, holder=holder))
         row = Record("token", self._runs.tenant, _id(text), body, due=until + KEPT)
         await sent(partial(self._runs.store.insert, row, op=secrets.token_hex(8)))
         return text

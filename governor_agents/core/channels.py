@@ -54,7 +54,8 @@ class Card:
 class Token:
     """What a secret text stands for: one purpose, one person, one subject, until a time. The text is not kept.
 
-    ``answer`` is what it was used for, empty until then; ``asked`` counts wrong answers.
+    ``answer`` is what it was used for, empty until then; ``asked`` counts wrong answers. ``holder`` is the id of
+    whoever had the person's address when the text was given out: it stands for nobody else who is given that address.
     """
 
     __pydantic_config__ = CLOSED
@@ -66,6 +67,7 @@ class Token:
     digest: str = ""
     answer: str = field(default="", repr=False)
     asked: int = 0
+    holder: str = ""
 
 
 class Cards(Protocol):
@@ -112,7 +114,9 @@ class Tokens(Protocol):
         ...
 
     async def look(self, text: str, purpose: str) -> Token:
-        """What it stands for. Raises `NotFound` for none or another purpose, `TokenExpired`."""
+        """What it stands for. Raises `NotFound` for none, another purpose, or an address that is somebody else's now;
+        `TokenExpired`, `DirectoryUnreadable`.
+        """
         ...
 
     async def use(self, text: str, purpose: str, answer: str) -> Token:

@@ -13,6 +13,7 @@ import pytest
 from governor_agents import Decision
 from governor_agents.core.calls import freeze
 from governor_agents.core.records import Approval
+from governor_agents.directory import open_people
 from governor_agents.server.words import form_token, word_for
 from tests.pages import BOSS, CFO, Office, client, form_in, make_office
 
@@ -103,3 +104,40 @@ async def test_a_used_link_does_nothing_else(office: Office) -> None:
         assert answer.status_code == 410 and not re.search("recorded|told|stands", answer.text)
     call = (await fresh(office, asked)).call
     assert (call.comments, call.handed, call.taken_up) == ((), (), None)
+
+
+MOVED = """
+version: 1
+people:
+  alice: {email: [%s, alice@example.com]}
+  bob: {email: [%s, bob@example.com]}
+"""
+
+
+async def test_an_address_that_goes_to_somebody_else_takes_no_link_or_session_along(tmp_path: Path) -> None:
+    """The CFO's mailbox goes from Alice to Bob: what Alice has open or in her old mails does not count as Bob's word."""
+    file = tmp_path / "people.yaml"
+    file.write_text(MOVED % (CFO, "b@example.com"))
+    office = make_office(f"sqlite:///{tmp_path}/governor.db", people=open_people(file))
+    asked = await office.ask(people=("alice", "bob"), quorum=2)
+    cookies, link = await office.session(CFO), await office.link(asked)
+    await office.governor.decide(asked.id, Decision.approve(), by="alice@example.com")
+    async with client(office, cookies=cookies) as web:
+        assert "4711" in (await web.get(f"/requests/{asked.id}")).text
+        assert "4711" in (await web.get(link)).text
+        file.write_text(MOVED % ("a@example.com", CFO))
+        page = await web.get(f"/requests/{asked.id}")
+        assert page.status_code == 401 and "4711" not in page.text
+        opened = await web.get(link)
+        assert opened.status_code == 404 and "4711" not in opened.text
+    forms = ((link, link.rpartition("/")[2]), (f"/requests/{asked.id}", cookies["governor"]))
+    for place, secret in forms:
+        form = made_up(secret, place, shown(asked), do="decide", decision="approve")
+        assert (await send(office, place, form, **cookies)).status_code in (401, 404)
+    assert [vote.by for vote in (await fresh(office, asked)).call.votes] == ["alice"]
+    cookies = await office.session(CFO)  # Bob logs in himself
+    async with client(office, cookies=cookies) as web:
+        form = form_in((await web.get(f"/requests/{asked.id}")).text, "decide", decision="approve")
+        assert (await web.post(f"/requests/{asked.id}", data=form)).status_code == 200
+    assert [vote.by for vote in (await fresh(office, asked)).call.votes] == ["alice", "bob"]
+    await office.governor.close()
