@@ -11,6 +11,7 @@ import pytest
 from governor_agents import Decision
 from governor_agents.claims import pass_time
 from governor_agents.core.records import Approval, CallState, evolve
+from governor_agents.core.verdicts import Stage
 from governor_agents.handlers.email.standing import ASKED, Standing, news, read, written
 from governor_agents.stores import open_store
 from governor_agents.testing import MovableClock
@@ -71,6 +72,20 @@ async def test_a_seat_that_is_handed_over_asks_its_new_holder() -> None:
         assert all(
             "Closed: rejected by audit@example.com" in post.server.to(who)[-1].text() for who in (CFO, BOSS, AUDIT)
         )
+
+
+async def test_who_was_spoken_for_in_one_stage_is_asked_in_the_next() -> None:
+    """A delegate approved in the CFO's place; the next stage asks the CFO alone, who gets a mail with a link for it."""
+    stages = (Stage(("finance",), PEOPLE), Stage(("the CFO",), (CFO,)))
+    async with told(stages=stages, delegates=(AUDIT,)) as (post, approval, _):
+        await post.governor.delegate(approval.id, to=AUDIT, by=CFO)
+        await post.governor.decide(approval.id, Decision.approve(), by=AUDIT)
+        await post.notify(approval)
+        mail = post.server.to(CFO)[-1].text()
+        assert ASKED in mail and len(post.server.to(CFO)) == 2 and tokens(mail)
+        await post.notify(approval)
+        await post.governor.decide(approval.id, Decision.approve(), by=CFO)
+        assert len(post.server.to(CFO)) == 2 and (await post.now(approval)).call.state is CallState.APPROVED
 
 
 async def test_a_reminder_goes_to_who_has_not_decided() -> None:

@@ -38,6 +38,7 @@ class Standing:
     taken: str
     comments: int
     reminders: int
+    stage: int = 0
 
     @classmethod
     def of(cls, approval: Approval, person: str, deciders: Collection[str] | None = None) -> Standing:
@@ -53,6 +54,7 @@ class Standing:
             taken=f"{call.taken_up.by} {call.taken_up.at:.3f}" if call.taken_up else "",
             comments=len(call.comments),
             reminders=len(call.reminders),
+            stage=call.stage,
         )
 
 
@@ -61,8 +63,11 @@ Standings = Mapping[str, Standing]
 
 
 def _voted(call: Call, person: str) -> bool:
-    """True in any stage: nobody decides in two."""
-    return any(person in (vote.by, vote.seat) for vote in call.votes)
+    """True when this person decided in any stage, since nobody does in two, or somebody in their place in this one."""
+    return any(
+        vote.by == person or (vote.seat == person and (vote.stage == call.stage or not vote.standing))
+        for vote in call.votes
+    )
 
 
 def news(before: Standings, after: Standings, approvals: Mapping[str, Approval], person: str) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ def _small(before: Standing, after: Standing, call: Call, person: str) -> Iterat
             yield f"{visible(said.by)} wrote: {visible(said.text)}"
     if after.taken != before.taken and (call.taken_up is None or call.taken_up.by != person):
         yield f"{visible(call.taken_up.by)} looks at it now." if call.taken_up else "Nobody looks at it any more."
-    if after.asked and not before.asked:
+    if after.asked and not (before.asked and before.stage == after.stage):
         yield ASKED
     elif before.asked and not after.asked and not _voted(call, person):
         yield _NO_LONGER
