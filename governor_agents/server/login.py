@@ -28,7 +28,7 @@ from governor_agents.server.access import (
     visitor,
 )
 from governor_agents.server.pages import page
-from governor_agents.server.posted import read_form
+from governor_agents.server.posted import SHORT, read_form
 from governor_agents.server.refusal import Refused, malformed
 from governor_agents.server.site import Site, site_of
 from governor_agents.server.words import form_token, typed, word_for
@@ -55,7 +55,7 @@ async def ask(request: Request) -> Response:
 async def send(request: Request) -> Response:
     """Send a link to whoever is known; the answer is the same for everybody, and does not wait for the mail."""
     site = site_of(request)
-    form = await read_form(request, site.settings)
+    form = await read_form(request, site.settings, most=SHORT)
     form.prove(form_token(_visitor_of(request, site), "/login", ""))
     address = person_id(form.text("email").strip())
     if not _ADDRESS.fullmatch(address):
@@ -79,7 +79,7 @@ async def confirm(link: LoginLink, request: Request) -> Response:
 async def enter(link: LoginLink, request: Request) -> Response:
     """Begin a session, under a secret that nobody had before."""
     site = site_of(request)
-    form = await read_form(request, site.settings)
+    form = await read_form(request, site.settings, most=SHORT)
     form.prove(form_token(link.text, "/login", ""))
     if not typed(form.text("word"), word_for(link.text, "login")):
         site.refused(request.scope, "wrong_word", by=link.token.person)
@@ -99,7 +99,7 @@ async def enter(link: LoginLink, request: Request) -> Response:
 async def leave(held: Session, request: Request) -> Response:
     """End the session, here and wherever its cookie was copied to."""
     site = site_of(request)
-    (await read_form(request, site.settings)).prove(leaving(held.text))
+    (await read_form(request, site.settings, most=SHORT)).prove(leaving(held.text))
     await site.desk.tokens.revoke(held.text)
     answer = page("left.html", title="Logged out")
     answer.delete_cookie(cookie_name(site), path="/", secure=site.settings.secure, httponly=True, samesite="lax")

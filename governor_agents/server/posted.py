@@ -8,11 +8,17 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from governor_agents.server.refusal import forged, malformed
+from governor_agents.server.refusal import forged, malformed, too_large
 from governor_agents.server.settings import Settings
 from governor_agents.server.words import same
 
 MAX_FIELDS = 2_000
+
+SHORT = 16_384
+"""Bytes of a form in which nobody writes more than a line: to read megabytes of escapes takes most of a second, and
+such a form may come from anybody.
+"""
+
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -54,13 +60,15 @@ def from_our_pages(headers: Headers, settings: Settings) -> bool:
     return origin == settings.origin or (origin == "null" and site == "same-origin")
 
 
-async def read_form(request: Request, settings: Settings) -> Form:
-    """The form of a request. Raises `Refused`: forged, or malformed."""
+async def read_form(request: Request, settings: Settings, *, most: int | None = None) -> Form:
+    """The form of a request, of ``most`` bytes where it is to be short. Raises `Refused`: forged, or malformed."""
     if not from_our_pages(request.headers, settings):
         raise forged("foreign_origin")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
         raise malformed(f"A form is sent as {FORM_TYPE}.")
     body = await request.body()
+    if most is not None and len(body) > most:
+        raise too_large(most)
     try:
         pairs = parse_qsl(
             body.decode("ascii"),

@@ -63,6 +63,16 @@ async def test_bodies_are_capped(office: Office) -> None:
         assert (await web.post(link, data=form)).status_code == 200, "what fits is taken"
 
 
+async def test_a_form_that_anybody_may_send_is_short(office: Office) -> None:
+    """To read what fits into a request would take most of a second, and whoever is not logged in may send hundreds."""
+    much = {**FORM, "Sec-Fetch-Site": "same-origin"}
+    async with client(office) as web:
+        for path in ("/login", "/logout"):
+            web.cookies = httpx.Cookies(await office.session())
+            assert (await web.post(path, content=b"form=" + b"%41" * 6_000, headers=much)).status_code == 413, path
+            assert (await web.post(path, content=b"form=" + b"%41" * 5_000, headers=much)).status_code == 403, path
+
+
 BODIES = {
     "nothing": b"",
     "no form": b'{"decision":"approve"}',
