@@ -46,6 +46,12 @@ HEADLINE_VALUE = 60
 
 _SIGNS = " _-.,:;/@+#%&()$€£"
 
+_LETTERS = "ー々ゝゞヽヾๆໆ"
+"""Letters of the category in which those stand that look like quotes and other signs (U+02BA, U+A4FD ...)."""
+
+_LIKE_SIGNS = "\u01c0\u01c1\u01c2\u01c3\ua78b\ua78c"
+"""Letters of other categories that look like a bar, an exclamation mark, a quote."""
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _VERBS = {"approve": "approved", "reject": "rejected", "edit": "edited and approved", "respond": "answered"}
 
@@ -238,7 +244,10 @@ def _in_headline(path: Path, value: Json) -> str:
 
 def _plain(character: str) -> bool:
     """True for letters with their marks, digits, and the signs that addresses and amounts are written with."""
-    return character.isalnum() or character in _SIGNS or unicodedata.category(character) in ("Mn", "Mc")
+    category = unicodedata.category(character)
+    if (category == "Lm" and character not in _LETTERS) or character in _LIKE_SIGNS:
+        return False
+    return character.isalnum() or character in _SIGNS or category in ("Mn", "Mc")
 
 
 def _restored(call: Call) -> str:

@@ -66,11 +66,19 @@ def test_a_long_value_is_named_and_not_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["Größe 5, naïve", "nai\u0308ve", "हिन्दी", "日本語", "a.b@example.com", "DE89 3704", "-5 %"]
+    "value", ["Größe 5, naïve", "nai\u0308ve", "हिन्दी", "日本語", "コーヒー", "a.b@example.com", "DE89 3704", "-5 %"]
 )
 def test_ordinary_values_stand_in_the_headline(value: str) -> None:
     """In every script, with the signs that amounts and addresses are written with."""
     assert headline("Pay {args.to}", {"to": value}) == f'Pay "{value}"'
+
+
+@pytest.mark.parametrize("quote", "\u02ba\u02bc\u02ee\u07f4\u07f5\ua78c\u01c3\ua4f8\ua4fd\u02d0")
+def test_letters_that_look_like_quotes_or_signs_are_no_letters_here(quote: str) -> None:
+    """Unicode has letters of that shape; a value could seem to end, and go on as the policy's words."""
+    assert quote.isalpha()
+    shown = headline("Pay {args.to} now", {"to": f"1{quote} checked by the CFO {quote}"})
+    assert shown == "Pay (to, 23 characters: see below) now"
 
 
 @pytest.mark.parametrize(
