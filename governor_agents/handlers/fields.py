@@ -187,11 +187,20 @@ def _number(own: Field, text: str) -> Json:
         raise WrongText("a number is written as 1200, -3 or 19.99")
     if _INTEGER.fullmatch(digits):
         return int(digits)
+    return _exact(digits)
+
+
+def _exact(digits: str) -> float:
+    """The float that is just this number. Raises `WrongText`."""
     value = float(digits)
     if not abs(value) < float("inf"):
         raise WrongText("this number is too large")
-    if Decimal(repr(value)) != Decimal(digits):
-        raise WrongText(f"this cannot be kept exactly; the nearest that can is {value!r}")
+    try:
+        exact = len(digits) <= _MOST_DIGITS and Decimal(repr(value)) == Decimal(digits)
+    except ArithmeticError:  # an exponent beyond all bounds
+        exact = False
+    if not exact:
+        raise WrongText(f"{digits[:40]} cannot be kept exactly; the nearest that can is {value!r}")
     return value
 
 
@@ -210,7 +219,9 @@ def _lines(own: Field, text: str) -> Json:
 
 def _json(own: Field, text: str) -> Json:
     try:
-        return thaw(freeze_text(text))
+        value = thaw(freeze_text(text))
+        json.loads(text, parse_float=_exact)
+        return value
     except ArgumentsError as error:
         raise WrongText(visible(str(error)).replace("arguments are not plain JSON", "this is not plain JSON")) from None
 

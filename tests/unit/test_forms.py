@@ -123,6 +123,18 @@ def test_a_float_reader_that_rounds_would_be_seen() -> None:
     assert edit(Form.of(freeze(ARGS), REFUND), rate=text).args is None
 
 
+@pytest.mark.parametrize(
+    "text", ["12345678901234567.89", "[0.1, 0.1000000000000000055]", '{"a": 1e-99999999999999999999}']
+)
+def test_numbers_within_json_are_read_exactly_too(text: str) -> None:
+    """What has no field of its own is typed as JSON, and approved as typed: no number in it becomes another one."""
+    form = Form.of(freeze({"more": {}}))
+    filled = form.read({"f0": text})
+    assert filled.args is None and "cannot be kept exactly" in filled.errors["f0"]
+    kept = '[1.50, 19.99, 1E3, 10000000000000000000000, -0.0, {"a": 1e-7}]'
+    assert form.read({"f0": kept}).args == freeze({"more": thaw(kept)})
+
+
 def test_an_empty_field_is_the_least_that_the_schema_allows() -> None:
     """Left out where that is allowed, null where that is, else the empty text; what was empty stays as it was."""
     form = Form.of(freeze({**ARGS, "note": "hello", "order": "x"}), REFUND)
