@@ -29,6 +29,8 @@ DEEP = 4
 MANY_ITEMS = 200
 MANY_CHOICES = 500
 MANY_REFS = 20
+MANY_BRANCHES = 20
+"""More ways than this in which a value may fit are not tried: each may name the whole schema, for every field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +214,9 @@ def _branches(schema: dict[str, Any]) -> list[Json]:
     for keyword in ("anyOf", "oneOf"):
         listed = schema.get(keyword)
         if isinstance(listed, list) and listed:
-            return listed
+            return listed if len(listed) <= MANY_BRANCHES else [{}]
     types = schema.get("type")
-    if isinstance(types, list):
+    if isinstance(types, list) and len(types) <= MANY_BRANCHES:
         return [{**schema, "type": each} for each in types]
     if "type" in schema and not isinstance(types, str):
         return [{key: item for key, item in schema.items() if key != "type"}]

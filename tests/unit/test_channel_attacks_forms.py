@@ -38,6 +38,27 @@ def test_a_schema_that_multiplies_makes_few_fields(monkeypatch: pytest.MonkeyPat
     assert len(form.fields) == 1 and made <= forms.MOST_FIELDS + 2
 
 
+def test_a_schema_that_branches_is_not_followed_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand ways for a value to fit, each the same large part of the schema: four seconds for whoever looks."""
+    made = 0
+    resolved = forms._resolved
+
+    def counting(*given: object) -> object:
+        nonlocal made
+        made += 1
+        return resolved(*given)
+
+    monkeypatch.setattr(forms, "_resolved", counting)
+    names = [f"k{at}" for at in range(50)]
+    for ways in ({"anyOf": [{"$ref": "#/$defs/large"}] * 1000}, {"type": ["object"] * 1000}):
+        schema = {"properties": dict.fromkeys(names, ways), "$defs": {"large": {"type": "object", "title": "x"}}}
+        form = Form.of(freeze(dict.fromkeys(names, 1)), schema)
+        assert [field.kind for field in form.fields] == ["integer"] * 50 and made <= 50 * (forms.MANY_BRANCHES + 1)
+        made = 0
+    few = Form.of(freeze({"a": "x"}), {"properties": {"a": {"anyOf": [{"type": "integer"}] * 19 + [{"enum": ["x"]}]}}})
+    assert few.fields[0].kind == "choice", "control: as many as people write are looked at"
+
+
 def test_no_repr_holds_arguments() -> None:
     """What is shown in a form, or carried by a modal, ends in no log."""
     form = Form.of(freeze({"iban": "planted", "notes": ["planted"]}))
