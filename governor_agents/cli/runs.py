@@ -12,7 +12,7 @@ from governor_agents.cli.documents import run_document
 from governor_agents.cli.opening import AsJson, Place, StoreUrl, Tenant, own_words
 from governor_agents.cli.printing import hint, left_out, note, print_facts, print_json, print_table, say
 from governor_agents.core.records import Call, Run, RunState, approval_id
-from governor_agents.handlers.message import bound_files, outcome, visible, when
+from governor_agents.handlers.message import bound_files, outcome, visible, visible_json, when
 from governor_agents.handlers.terminal import local_person
 from governor_agents.handlers.words import Commands, explain
 
@@ -114,14 +114,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if run.attempts and not run.state.ended:
         yield "tries", f"{run.attempts} of {run.max_attempts} since the last progress"
     if run.output_json:
-        yield "output", visible(run.output_json)
+        yield "output", visible_json(run.output_json)
 
 
 def _call_facts(call: Call) -> Iterator[tuple[str, str]]:
     args = call.args.decode("utf-8", "backslashreplace")
-    yield "arguments", visible(args)
+    yield "arguments", visible_json(args)
     if call.asked_args is not None:
-        yield "asked for", visible(call.asked_args.decode("utf-8", "backslashreplace"))
+        yield "asked for", visible_json(call.asked_args.decode("utf-8", "backslashreplace"))
     yield from (("file", file) for file in bound_files(call))
     yield "policy", visible(" ".join(filter(None, (call.policy or call.code, call.why and f"({call.why})"))))
     for vote in call.votes:

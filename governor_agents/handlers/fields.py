@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from governor_agents.core.calls import Json, freeze, freeze_text, thaw
 from governor_agents.errors import ArgumentsError
-from governor_agents.handlers.visible import parse_visible, visible
+from governor_agents.handlers.visible import parse_visible, visible, visible_json
 
 Kind = Literal["text", "date", "integer", "number", "boolean", "choice", "lines", "json"]
 
@@ -132,7 +132,7 @@ def _show_line(item: Json) -> str:
 def _show_json(value: Json) -> str:
     """Indented JSON; whatever could hide stands there as ``\\uXXXX``, JSON's own escape."""
     text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True)
-    hides = any(visible(line) != line for line in (part.lstrip(" ") for part in text.split("\n")))
+    hides = any(visible_json(line) != line for line in (part.lstrip(" ") for part in text.split("\n")))
     return json.dumps(value, ensure_ascii=True, indent=2, sort_keys=True) if hides else text
 
 

@@ -20,7 +20,7 @@ from governor_agents.core.calls import Json, freeze, thaw
 from governor_agents.core.headline import MISSING, Path, fill_headline
 from governor_agents.core.records import Approval, Call, CallState, Comment, HandOver, Vote, approval_id
 from governor_agents.errors import ArgumentsError
-from governor_agents.handlers.visible import parse_visible, visible
+from governor_agents.handlers.visible import in_order, parse_visible, visible, visible_json
 
 __all__ = [
     "Argument",
@@ -35,6 +35,7 @@ __all__ = [
     "to_text",
     "under",
     "visible",
+    "visible_json",
     "when",
 ]
 
@@ -64,7 +65,7 @@ class Argument:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.path} = {self.value}" if self.path else self.value
+        return in_order(f"{self.path} = {self.value}") if self.path else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Rewritten:
     after: str
 
     def __str__(self) -> str:
-        return f"{self.path or '(all)'}: {self.before or '(nothing)'} -> {self.after or '(removed)'}"
+        return in_order(f"{self.path or '(all)'}: {self.before or '(nothing)'} -> {self.after or '(removed)'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,9 @@ class Message:
             why=visible(call.why),
             policy=visible(call.policy or call.code),
             arguments=flatten(args) if paths else (),
-            args=visible(args),
+            args=visible_json(args),
             files=tuple(bound_files(call)),
-            asked_args=visible(asked_args),
+            asked_args=visible_json(asked_args),
             rewritten=_compare(asked_args, args) if asked_args else (),
             asked=tuple(map(visible, approval.asked)),
             people=tuple(map(visible, approval.people)),
@@ -223,7 +224,7 @@ class Message:
 
 def _headline(approval: Approval) -> str:
     """The policy's headline, visible; empty without one."""
-    return visible(fill_headline(approval.run, approval.call, _in_headline)).strip()
+    return visible_json(fill_headline(approval.run, approval.call, _in_headline)).strip()
 
 
 def _in_headline(path: Path, value: Json) -> str:

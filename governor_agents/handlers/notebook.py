@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from html import escape
 
 from governor_agents.core.records import Approval, Run, approval_id
-from governor_agents.handlers.message import Message, outcome, to_text, visible, when
+from governor_agents.handlers.message import Message, outcome, to_text, visible, visible_json, when
 from governor_agents.handlers.words import explain
 
 _CARD = "border:1px solid #8886;border-radius:6px;padding:.8em 1em;margin:.5em 0;max-width:60em"
@@ -38,7 +38,7 @@ def run_html(run: Run) -> str:
     facts += [("requester", visible(run.requester)), ("started", when(run.created))]
     facts += [("", detail) for detail in why.details]
     if run.output_json:
-        facts.append(("output", visible(run.output_json)))
+        facts.append(("output", visible_json(run.output_json)))
     parts = [_heading(visible(f"{run.agent or 'function'}: {run.status}")), _table(facts)]
     calls = [
         (f"{visible(approval_id(run.id, call.n))} {visible(call.tool)}", f"{_args(call.args)}\n{outcome(call)}")
@@ -51,7 +51,7 @@ def run_html(run: Run) -> str:
 
 
 def _args(args: bytes) -> str:
-    return visible(args.decode("utf-8", "backslashreplace"))
+    return visible_json(args.decode("utf-8", "backslashreplace"))
 
 
 def _card(parts: Iterable[str]) -> str:

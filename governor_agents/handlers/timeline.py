@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from governor_agents.core.calls import freeze
 from governor_agents.core.records import Call
-from governor_agents.handlers.message import visible, when
+from governor_agents.handlers.message import visible, visible_json, when
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,9 +102,9 @@ def _spoken_of(name: str, event: Mapping[str, Any], call: Call) -> str:
     """The bytes this event is about: what the model asked for, or, when the digest says so, what stands now."""
     if name in ("asked", "allowed", "denied"):
         asked = call.asked_args if call.asked_args is not None else call.args
-        return visible(asked.decode("utf-8", "backslashreplace"))
+        return visible_json(asked.decode("utf-8", "backslashreplace"))
     if name in ("edited", "executing", "approved") and event.get("digest") == call.digest:
-        return visible(call.args.decode("utf-8", "backslashreplace"))
+        return visible_json(call.args.decode("utf-8", "backslashreplace"))
     return ""
 
 

@@ -42,6 +42,10 @@ SPACES = 16
 MARKS = 4
 """More combining marks on one letter than any script needs grow over the lines around it."""
 
+_FROM_THE_RIGHT = frozenset({"R", "AL", "AN"})
+_MOVES = _FROM_THE_RIGHT | {"EN"}
+_RIGHT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+
 _NEEDS_WORK = re.compile(rf"[^\x20-\x7e]+|\\(?=u\{{)|(?<= {{{SPACES}}}) +")
 _ESCAPE = re.compile(r"\\u\{([0-9A-F]{4,6})\}")
 
@@ -53,8 +57,38 @@ def visible(text: str) -> str:
     return _NEEDS_WORK.sub(_work, text)
 
 
+def visible_json(text: str) -> str:
+    """JSON as `visible` shows it, `in_order`."""
+    return in_order(visible(text))
+
+
+def in_order(shown: str) -> str:
+    r"""A visible line with JSON in it, so that no two of its values are drawn in each other's place.
+
+    Letters that are read from the right draw the marks between them along: ``["\u05d0","\u05d1"]`` would be seen with
+    its second item first. So the quote that ends such a text is written out where another one, or a number, follows
+    without a letter that is read from the left. The ``u`` of the escape is one.
+    """
+    if not _RIGHT.search(shown):
+        return shown
+    right, end, escaped, ends = False, -1, False, set()
+    for at, character in enumerate(shown):
+        kind = unicodedata.bidirectional(character)
+        if kind in _MOVES:
+            if end >= 0:
+                ends.add(end)
+                right, end = False, -1
+            right = right or kind in _FROM_THE_RIGHT
+        elif kind == "L":
+            right, end = False, -1
+        elif character == '"' and right and end < 0 and not escaped:
+            end = at
+        escaped = character == "\\" and not escaped
+    return "".join(_escape(each) if at in ends else each for at, each in enumerate(shown))
+
+
 def parse_visible(shown: str) -> str:
-    """The text that `visible` was given."""
+    """The text that `visible` or `visible_json` was given."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), shown)
 
 

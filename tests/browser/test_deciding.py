@@ -243,6 +243,26 @@ def evil(body: str) -> Iterator[str]:
         server.server_close()
 
 
+DRAWN = """element => {
+  const place = (node, at) => { const range = document.createRange(); range.setStart(node, at);
+    range.setEnd(node, at + 1); return range.getBoundingClientRect().left; };
+  const node = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+  return [...node.data].map((each, at) => [place(node, at), each]).sort((a, b) => a[0] - b[0]).map(each => each[1]).join("");
+}"""
+"""The text of an element on one line, in the order in which the browser draws it."""
+
+
+def test_what_is_read_from_the_right_is_drawn_in_its_place(office: Office, browser: Browser) -> None:
+    """The route from one place to another is not drawn the other way round; as the JSON that it is, it would be."""
+    asked = office.run(office.ask({"route": ["\u05d0", 5, "\u05d1"]}))
+    with opened(browser, java_script_enabled=True) as page:
+        page.goto(office.url + office.run(office.link(asked)))
+        shown = page.locator("#args code")
+        assert shown.evaluate(DRAWN) == shown.inner_text()
+        shown.evaluate("(element, text) => { element.textContent = text }", asked.call.args.decode())
+        assert shown.evaluate(DRAWN) != asked.call.args.decode()
+
+
 def test_a_form_on_another_site_decides_nothing(office: Office, browser: Browser) -> None:
     """CSRF: with somebody's login and even everything that the form needs, a form of another site is 403."""
     from tests.pages import form_in

@@ -59,6 +59,12 @@ def test_what_a_headline_may_not_hold(template: str, why: str) -> None:
         read_headline(template)
 
 
+def test_values_that_are_read_from_the_right_stay_in_their_places() -> None:
+    """From and to would else be drawn in each other's place."""
+    args = {"from": "\u05d0", "to": "\u05d1"}
+    assert headline("{args.from} \u2192 {args.to}", args) == '"\u05d0\\u{0022} \u2192 "\u05d1"'
+
+
 def test_a_long_value_is_named_and_not_cut() -> None:
     """It stands below in full; a part of it would be another value."""
     assert headline("Order {args.order}", {"order": "x" * 5000}) == "Order (order, 5000 characters: see below)"

@@ -19,9 +19,19 @@ from governor_agents.core.calls import Tool, ToolCall, freeze, thaw
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import Approval, CallState, Decision, Run, RunState, Snapshot
 from governor_agents.core.verdicts import Stage, Verdict
-from governor_agents.handlers.message import Message, flatten, outcome, parse_visible, to_text, visible, when
+from governor_agents.handlers.message import (
+    Message,
+    flatten,
+    outcome,
+    parse_visible,
+    to_text,
+    visible,
+    visible_json,
+    when,
+)
 from governor_agents.handlers.notebook import approval_html, run_html, show
 from governor_agents.handlers.terminal import print_message
+from governor_agents.handlers.visible import in_order
 
 NOW = 1_795_000_000.0
 NIGHTLY = bool(os.environ.get("GOVERNOR_NIGHTLY"))
@@ -297,6 +307,55 @@ def test_visible_leaves_ordinary_languages_alone(text: str) -> None:
 )
 def test_visible_writes_out(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+RIGHT = st.text(st.sampled_from('\u05d0\u05d1\u0627\u0661\u0662 1,:"\\\u00e9x\u200f'), max_size=4)
+
+
+@settings(max_examples=200)
+@given(
+    st.recursive(RIGHT | st.integers(0, 9), lambda each: st.lists(each) | st.dictionaries(RIGHT, each), max_leaves=6)
+)
+def test_texts_that_are_read_from_the_right_keep_their_place(value: object) -> None:
+    """Between the ends of two texts of a JSON line stands a letter that keeps them apart; the line reads back."""
+    stored = freeze(value).decode()
+    shown = visible_json(stored)
+    assert parse_visible(shown) == stored
+    assert not runs_together(shown)
+    assert in_order(shown) == shown
+
+
+def runs_together(shown: str) -> list[str]:
+    """Stretches without a letter read from the left that hold the end of a text and, on both sides, what moves it."""
+    kinds = [unicodedata.bidirectional(character) for character in shown]
+    stretches = "".join(c if kind != "L" else "L" for c, kind in zip(shown, kinds, strict=True)).split("L")
+    return [each for each in stretches if re.search(r'[\u05d0-\u06ff].*(?<!\\)(\\\\)*".*[\u05d0-\u06ff0-9]', each)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('["\u05d0","\u05d1"]', '["\u05d0\\u{0022},"\u05d1"]'),
+        ('{"\u05d0":1}', '{"\u05d0\\u{0022}:1}'),
+        ('"\u05d0" \u2192 "\u05d1"', '"\u05d0\\u{0022} \u2192 "\u05d1"'),
+        ('{"a":"\u05d0","b":"\u05d1"}', '{"a":"\u05d0","b":"\u05d1"}'),
+        ('{"to":"\u05d0 \u05d1 5"}', '{"to":"\u05d0 \u05d1 5"}'),
+        ('["\u05d0\\"\u05d1"]', '["\u05d0\\"\u05d1"]'),
+    ],
+)
+def test_the_end_of_a_text_is_written_out_where_another_would_be_drawn_before_it(text: str, shown: str) -> None:
+    """Only there: a sentence, an acronym with its mark, and texts with Latin keys between them stay as they are."""
+    assert visible_json(text) == shown
+
+
+def test_lines_of_a_message_keep_their_order() -> None:
+    """Headline, argument lines, canonical JSON and an edit's changes: what stands first is drawn first."""
+    args = freeze({"\u05d0": ["\u05d1", 5, "\u05d2"]})
+    asked = approval_of({"\u05d0": ["\u05d3", 5, "\u05d2"]})
+    edited = replace(asked, call=replace(asked.call, args=args, asked_args=asked.call.args))
+    message = Message.of(edited)
+    assert [line for line in to_text(message).split("\n") if runs_together(line)] == []
+    assert [line for line in to_text(message).split("\n") if runs_together(parse_visible(line))] != []
 
 
 # -- the arguments ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from governor_agents.core.calls import Json, thaw
 from governor_agents.errors import ArgumentsError
 from governor_agents.handlers.forms import Field, Form
 from governor_agents.handlers.slack.controls import APPROVE, COMMENT, DELEGATE, EDIT, REJECT, RESPOND, Spot
-from governor_agents.handlers.visible import visible
+from governor_agents.handlers.visible import visible, visible_json
 
 CONFIRM = "confirm"
 """The ``callback_id`` of an edit's second step; the others are called like the action that opens them."""
@@ -127,7 +127,7 @@ def confirm(origin: Origin, headline: str, changed: Sequence[str], *, needed: bo
     names = ", ".join(changed)
     what = names if length(names) <= TEXT_ROOM else f"{len(changed)} arguments"
     told = f"Changed: {what}. These are the complete arguments as they will run:"
-    blocks = [*_head(headline), *_words(told), *literal(visible(origin.args))]
+    blocks = [*_head(headline), *_words(told), *literal(visible_json(origin.args))]
     return _modal(CONFIRM, origin, [*blocks, _text_input(REASON, "Reason", needed=needed)])
 
 
