@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from governor_agents.errors import ConfigError, DeliveryFailed, GovernorError
 from governor_agents.server.access import signed
@@ -51,14 +52,20 @@ async def from_slack(request: Request) -> Response:
     answer = await inbound.handle(headers, await request.body())
     if answer.after is not None:
         go_on(request.app.state.behind, answer.after)
-    return Response(status_code=answer.status) if answer.body is None else JSONResponse(answer.body, answer.status)
+    if answer.body is None:
+        return Response(status_code=answer.status)
+    text = json.dumps(answer.body)  # ASCII, so that half of an emoji, which Slack may echo, is no error
+    return Response(text, answer.status, media_type="application/json")
 
 
 def go_on(behind: set[asyncio.Task[Any]], work: Callable[[], Awaitable[Any]]) -> None:
     """Do this beside the answer."""
 
     async def done() -> None:
-        await work()
+        try:
+            await work()
+        except Exception as error:  # the answer is out already; a traceback could quote a request
+            log.error("slack: what was left to do after an answer broke: %s", type(error).__name__)
 
     task = asyncio.ensure_future(done())
     behind.add(task)

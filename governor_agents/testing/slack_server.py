@@ -290,9 +290,7 @@ class SlackServer:
         if trouble.kind == "error":
             return web.json_response({"ok": False, "error": trouble.error})
         if trouble.kind == "http":
-            return web.Response(
-                status=trouble.status, text="<html>upstream connect error</html>", content_type="text/html"
-            )
+            return web.Response(status=trouble.status, text="upstream connect error")  # plain text, as proxies send it
         if trouble.kind == "garbage":
             return web.Response(text='{"ok": tru', content_type="application/json")
         if trouble.kind == "hang":

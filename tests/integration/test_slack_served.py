@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from governor_agents import Governor, PolicySet, Worker
 from governor_agents.core.records import CallState
 from governor_agents.server import create_app
+from governor_agents.server.slack import go_on
 from governor_agents.testing.slack_server import SlackServer
 from tests.pages import Office, served
 from tests.slack_office import ALICE, BOB, POLICY
@@ -129,6 +131,26 @@ async def test_what_is_not_slacks_is_refused_by_status(slack: SlackServer, tmp_p
         assert (await slack.post(home.changed(type="nonsense"), f"{office.url}/slack")).status == 422
 
 
+async def test_half_an_emoji_is_echoed_and_no_fault(slack: SlackServer, tmp_path: Path) -> None:
+    """What is no text by itself is given back as it came."""
+    with open_office(tmp_path) as office:
+        answer = await slack.post(slack.challenge().changed(challenge="a\ud83d"), f"{office.url}/slack")
+    assert (answer.status, answer.json) == (200, {"challenge": "a\ud83d"})
+
+
+async def test_what_is_left_to_do_and_breaks_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The answer is out already; the log has the kind of error, and no word of it or of a request."""
+
+    async def work() -> None:
+        raise RuntimeError("hush")
+
+    behind: set[asyncio.Task[Any]] = set()
+    go_on(behind, work)
+    await asyncio.gather(*behind)
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("ERROR", None)]
+    assert "RuntimeError" in caplog.text and "hush" not in caplog.text
+
+
 async def test_over_socket_mode_no_route_is_needed(
     slack: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +217,7 @@ async def test_slack_that_was_away_at_the_start_is_asked_again(
     slack.trouble("apps.connections.open", "http", status=503)
     space = slack.workspaces["T01"]
     with open_office(tmp_path) as office:
+        await slack.until(lambda: slack.count("apps.connections.open"))
         slack.calm()
         async with asked(tmp_path) as (governor, id):
             card = space.messages(space.direct(ALICE).id)[-1]

@@ -12,12 +12,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import ClientError
-from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.core.calls import Json
 from governor_agents.handlers.slack.payloads import Payload, Refused, at, malformed, text_at
+from governor_agents.handlers.slack.trouble import TROUBLE, word_of
 
 Clients = Callable[[str], Awaitable[AsyncWebClient | None]]
 """Gives the client for a workspace by its team id; None where the app is not installed."""
@@ -78,9 +77,8 @@ class Actors:
             return known
         try:
             found = (await client.users_info(user=actor.user)).get("user")
-        except (SlackClientError, ClientError, OSError, ValueError) as error:
-            said = error.response.get("error") if isinstance(error, SlackApiError) else ""
-            reason = "unknown_user" if said in ("user_not_found", "user_not_visible") else "unconfirmed_user"
+        except TROUBLE as error:
+            reason = "unknown_user" if word_of(error) in ("user_not_found", "user_not_visible") else "unconfirmed_user"
             raise Refused(403, reason, _WORDS[reason]) from None
         self._known[actor] = (self._clock(), found)
         self._known.move_to_end(actor)

@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from aiohttp import ClientError
-from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from governor_agents.core.calls import Json
 from governor_agents.handlers.slack.manifest import CHANNEL_SCOPES, SCOPES
 from governor_agents.handlers.slack.signature import WINDOW
+from governor_agents.handlers.slack.trouble import TROUBLE, word_of
 from governor_agents.handlers.slack.workspaces import API
 
 BOT_TOKEN, SIGNING_SECRET, APP_TOKEN = "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"
@@ -58,7 +56,7 @@ class Checks:
     ) -> list[Finding]:
         try:
             said = await client.auth_test()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             return [Finding("bot token", False, f"Slack does not take {BOT_TOKEN}: {_code(error)}")]
         team = str(said["team_id"])
         clients[team] = client
@@ -97,7 +95,7 @@ class Checks:
             return []
         try:
             await AsyncWebClient(base_url=self._url, retry_handlers=[]).apps_connections_open(app_token=token)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             return [Finding("app token", False, f"Slack opens no connection with {APP_TOKEN}: {_code(error)}")]
         return [Finding("app token", True, "Socket Mode can be used")]
 
@@ -111,7 +109,7 @@ class Checks:
             return Finding(name, False, f"there is no token for workspace {team}")
         try:
             said = await client.conversations_info(channel=channel)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             code = _code(error)
             return Finding(name, False, _ABSENT if code == "not_in_channel" else f"Slack does not show it: {code}")
         about = said.get("channel") or {}
@@ -123,8 +121,6 @@ class Checks:
 
 
 _ABSENT = "the app is not in it; type /invite @NAME there"
-
-_TROUBLE = (SlackClientError, ClientError, OSError, ValueError)
 
 
 def _scopes(team: str, said: AsyncSlackResponse, in_channels: bool) -> Finding:
@@ -145,6 +141,5 @@ def _header(said: AsyncSlackResponse, name: str) -> str | None:
 
 def _code(error: Exception) -> str:
     """Slack's word for it, or the kind of trouble; no token stands in either."""
-    code: Json = error.response.get("error") if isinstance(error, SlackApiError) else None
-    needed = error.response.get("needed") if isinstance(error, SlackApiError) else None
-    return f"{code} {needed}" if code and needed else str(code or f"no answer ({type(error).__name__})")
+    said = " ".join(filter(None, (word_of(error), word_of(error, "needed"))))
+    return said or f"no answer ({type(error).__name__})"

@@ -9,9 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import aiohttp
-from slack_sdk.errors import SlackApiError, SlackClientError
-
 from governor_agents.core.calls import Json
 from governor_agents.core.channels import Desk
 from governor_agents.core.people import authorise
@@ -37,6 +34,7 @@ from governor_agents.handlers.slack.controls import (
 )
 from governor_agents.handlers.slack.modals import Origin
 from governor_agents.handlers.slack.payloads import Payload, Refused, at, malformed, text_at
+from governor_agents.handlers.slack.trouble import TROUBLE, word_of
 from governor_agents.handlers.visible import visible
 
 log = logging.getLogger(__name__)
@@ -152,11 +150,5 @@ async def _open(clients: Clients, actor: Actor, trigger: str, view: Json) -> Non
         return
     try:
         await client.views_open(trigger_id=trigger, view=view)
-    except (SlackClientError, aiohttp.ClientError, OSError, ValueError) as error:
-        log.warning("slack: a modal could not be opened: %s", _code(error))
-
-
-def _code(error: Exception) -> str:
-    """Slack's error code, or the kind of trouble; no word of a request or of a token."""
-    code = error.response.get("error") if isinstance(error, SlackApiError) else ""
-    return str(code or type(error).__name__)
+    except TROUBLE as error:
+        log.warning("slack: a modal could not be opened: %s", word_of(error) or type(error).__name__)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from aiohttp import ClientError
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.errors import SlackApiError
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
@@ -20,6 +20,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.inbound import CLOSING, SlackInbound
+from governor_agents.handlers.slack.trouble import TROUBLE, word_of
 from governor_agents.handlers.slack.workspaces import API, quiet
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,12 @@ async def _first_link(web: AsyncWebClient, token: str) -> str:
     try:
         return str((await web.apps_connections_open(app_token=token))["url"])
     except SlackApiError as error:
-        code = error.response.get("error")
-        if code in ("ratelimited", "internal_error", "fatal_error", "service_unavailable", None):
+        code = word_of(error)
+        if code in ("ratelimited", "internal_error", "fatal_error", "service_unavailable", ""):
             raise DeliveryFailed(f"Slack gives no Socket Mode connection now: {code or 'no JSON came'}") from None
         raise ChannelUnusable(
             f"Slack refuses the app token ({code}): SLACK_APP_TOKEN must hold an app-level token, which begins with"
             " xapp- and has the scope connections:write"
         ) from None
-    except (SlackClientError, ClientError, OSError, ValueError) as error:
+    except TROUBLE as error:
         raise DeliveryFailed(f"Slack gives no Socket Mode connection now: {type(error).__name__}") from None

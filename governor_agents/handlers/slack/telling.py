@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
-from slack_sdk.errors import SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.handlers.slack.actors import Actor, Clients
 from governor_agents.handlers.slack.modals import TEXT_ROOM
+from governor_agents.handlers.slack.trouble import TROUBLE
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Ear:
             await client.chat_postEphemeral(
                 channel=self.channel, user=self.actor.user, text=escaped(text), blocks=_blocks(text), link_names=False
             )
-        except (SlackClientError, aiohttp.ClientError, OSError, ValueError) as error:
+        except TROUBLE as error:
             log.info("slack: a person could not be told: %s", type(error).__name__)
             return False
         return True

@@ -12,12 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiohttp import ClientError
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
 from governor_agents.handlers.slack.manifest import SCOPES
+from governor_agents.handlers.slack.trouble import TROUBLE, word_of
 
 log = logging.getLogger(__name__)
 
@@ -130,15 +130,14 @@ async def _called(client: AsyncWebClient, method: str, args: Mapping[str, Json])
         return await client.api_call(method, json=dict(args))
     except SlackApiError as error:
         raise _meaning(method, error) from None
-    except (SlackClientError, ClientError, OSError, ValueError) as error:  # a time-out is an OSError
+    except TROUBLE as error:
         raise DeliveryFailed(f"Slack did not answer {method}: {type(error).__name__}") from None
 
 
 def _meaning(method: str, error: SlackApiError) -> Exception:
     """What an answer other than "ok" means."""
     status = getattr(error.response, "status_code", 0)
-    data = getattr(error.response, "data", None)
-    code = str(data.get("error", "")) if isinstance(data, dict) else ""
+    code = word_of(error)
     if status == 429 or code == "ratelimited":
         wait = _seconds(error.response.headers)
         return DeliveryFailed(f"Slack wants to be left alone for {wait:.0f} s ({method})", retry_after=wait)

@@ -111,6 +111,8 @@ def test_check_finds_what_is_wrong(
     code, found = checked(capsys)
     assert (code, [name for name, line in found.items() if line["good"]]) == (1, [])
     assert "hush" not in json.dumps(found)
+    slack.trouble("*", "http", status=503)
+    assert "no answer" in checked(capsys)[1]["bot token"]["text"]
     slack.stop()
     assert "no answer" in checked(capsys)[1]["bot token"]["text"]
 
