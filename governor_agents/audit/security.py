@@ -118,7 +118,7 @@ class Refusals:
         """One refused request, to be written soon. From any thread; takes microseconds and waits for nothing."""
         line = {
             "what": f"refused.{reason}",
-            "asked": asked,
+            "asked": _short(asked, 100),
             "id": _short(id, 100),
             "by": _short(by, 200),
             "channel": _short(channel, 50),

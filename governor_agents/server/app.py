@@ -94,8 +94,10 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     """A path or a method that no route knows."""
     if not isinstance(error, HTTPException):
         raise error
-    words = {404: UNKNOWN, 405: "This page is not used in this way."}
-    answer = _error_page(error.status_code, words.get(error.status_code, "This could not be read."))
+    codes = {404: ("no_route", UNKNOWN), 405: ("wrong_method", "This page is not used in this way.")}
+    reason, words = codes.get(error.status_code, ("malformed", "This could not be read."))
+    request.app.state.site.refused(request.scope, reason)
+    answer = _error_page(error.status_code, words)
     answer.headers.update(error.headers or {})
     return answer
 

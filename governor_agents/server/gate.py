@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,6 +95,8 @@ class Gate:
                 await self._app(scope, body, send)
         except TimeoutError as error:
             return error if body.whole else Refused(408, "too_slow", "The form did not arrive in time.")
+        except ClientDisconnect:  # nobody reads this answer; the line is for whoever looks who does so
+            return Refused(408, "cut_off", "The form did not arrive.")
         except (Refused, GovernorError) as error:
             return error
         except Exception as error:

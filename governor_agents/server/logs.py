@@ -45,7 +45,7 @@ def mask_access_log() -> None:
 def request_line(scope: Scope, status: int, seconds: float, client: str) -> None:
     """Note a request that was answered. Its path is that of the route, so an id or a link is no part of it."""
     route = getattr(scope.get("route"), "path", "(none)")
-    line: dict[str, Any] = {"method": scope["method"], "route": route, "status": status}
+    line: dict[str, Any] = {"method": scope["method"][:20], "route": route, "status": status}
     _line(logging.INFO, "http", line | {"ms": round(seconds * 1000, 1), "client": client})
 
 
@@ -56,7 +56,7 @@ def failure_line(scope: Scope, error: BaseException) -> None:
         at = at.tb_next
     where = "" if at is None else f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}"
     route = getattr(scope.get("route"), "path", "(none)")
-    _line(logging.ERROR, "http.failed", {"route": route, "error": type(error).__name__, "at": where})
+    _line(logging.ERROR, "http.failed", {"route": route, "error": type(error).__name__, "where": where})
 
 
 def _line(level: int, what: str, rest: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
         proxy_headers=False,
         server_header=False,
         ws="none",
+        http="h11",  # bounds what a header may hold; the other one, where it is installed, does not
         limit_concurrency=512,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=STOPPING,

@@ -117,7 +117,10 @@ async def test_no_page_shows_where_the_code_broke(office: Office, caplog: pytest
         page = await web.get("/broken")
     assert page.status_code == 500 and page.headers["x-frame-options"] == "DENY"
     assert "Traceback" not in page.text and "hunter2" not in page.text + caplog.text
-    assert '"error": "RuntimeError"' in caplog.text and "test_bad_input.py:" in caplog.text
+    line = next(JsonLines().format(record) for record in caplog.records if record.levelno == logging.ERROR)
+    read = json.loads(line)
+    assert read["error"] == "RuntimeError" and "test_bad_input.py:" in read["where"]
+    assert read["at"].startswith("20"), "the time is not taken by the place"
 
 
 async def test_hosts_that_are_not_ours(office: Office) -> None:
@@ -128,6 +131,42 @@ async def test_hosts_that_are_not_ours(office: Office) -> None:
             assert (await web.get("/healthz", headers={"Host": host})).status_code == 200
         for host in ("testserver", "TESTSERVER:8484", "127.0.0.1:1"):
             assert (await web.get("/login", headers={"Host": host})).status_code == 200, host
+
+
+async def test_a_path_or_a_method_that_no_route_knows(office: Office) -> None:
+    """404 and 405, and one line each; a method of any length is one short line."""
+    link = await office.link(await office.ask())
+    async with client(office) as web:
+        assert (await web.get("/wp-login.php")).status_code == 404
+        assert (await web.put(link)).status_code == 405
+        assert (await web.request("X" * 60_000, "/nothing")).status_code == 404
+    lines = await office.refused()
+    assert [line["what"] for line in lines] == ["refused.no_route", "refused.wrong_method", "refused.no_route"]
+    assert max(len(line["asked"]) for line in lines) <= 100
+
+
+async def test_a_form_that_is_cut_off_is_one_line_and_no_fault(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever hangs up in the middle of a form has decided nothing, and nothing is broken here."""
+    caplog.set_level(logging.INFO, "governor_agents.server")
+    link = await office.link(await office.ask())
+    pieces = iter([{"type": "http.request", "body": b"do=dec", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(pieces)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"testserver"), (b"origin", b"http://127.0.0.1"), (b"content-length", b"90")]
+    headers.append((b"content-type", FORM["Content-Type"].encode()))
+    about = {"type": "http", "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1), "query_string": b""}
+    await office.app({**about, "method": "POST", "path": link, "headers": headers}, receive, send)
+    assert sent[0]["status"] == 408
+    assert [line["what"] for line in await office.refused()] == ["refused.cut_off"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 # -- many ---------------------------------------------------------------------------------------------------------------
