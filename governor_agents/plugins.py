@@ -44,6 +44,11 @@ def require(library: str, extra: str) -> None:
         raise MissingExtra(f"{library} is not installed: pip install 'governor-agents[{extra}]'")
 
 
+def names(group: str) -> tuple[str, ...]:
+    """What is installed of a kind, by name."""
+    return tuple(sorted({*OWN.get(group, {}), *(point.name for point in entry_points(group=group))}))
+
+
 def load(group: str, name: str) -> Any:
     """What a name stands for. Raises `ConfigError` for an unknown one, `MissingExtra` without its library."""
     own = OWN.get(group, {})
@@ -51,7 +56,7 @@ def load(group: str, name: str) -> Any:
     if target is None:
         found = {point.name: point for point in entry_points(group=group)}
         if name not in found:
-            known = ", ".join(sorted({*own, *found})) or "none"
+            known = ", ".join(names(group)) or "none"
             raise ConfigError(f"no {group.rpartition('.')[2].rstrip('s')} is called {name!r}; known: {known}")
         return found[name].load()
     module, _, attribute = target.partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -26,18 +27,29 @@ app: typer.Typer = typer.Typer(
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The people file.")],
+    ctx: typer.Context,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The people file; default --people, else $GOVERNOR_PEOPLE.")
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="FILE", help="Look also whom this policy file asks.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Look for mistakes in a people file, and for names that mean nobody. Exit code 1 when there are any."""
+    """Look for mistakes in a people file, and for names that mean nobody. Exit code 1 when there are any.
+
+    With --policy: for people whom its channels cannot reach, and stages that want more people than there are, too.
+    """
     from governor_agents.directory import People, read_people
     from governor_agents.directory.checking import findings
+    from governor_agents.directory.opening import PEOPLE
     from governor_agents.errors import PeopleFileError
+    from governor_agents.plugins import names
     from governor_agents.policies.reading import Unreadable, load
 
+    file = file or (ctx.find_object(Globals) or Globals()).people or os.environ.get(PEOPLE)
+    if not file:
+        raise ConfigError(f"name the people file: governor-agents people check FILE, or ${PEOPLE}")
     try:
         source = load(file, file)
     except Unreadable as error:
@@ -48,7 +60,7 @@ def check(
     except PeopleFileError as error:
         found = error.errors
     if not found:
-        found = tuple(findings(people, policy or ()))
+        found = tuple(findings(people, policy or (), names("governor_agents.handlers")))
     counts = {
         "people": len(people.persons),
         "groups": len(people.groups),
@@ -74,12 +86,14 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show whom an id or address stands for: every name, groups, roles, absences, and whose substitute they are now."""
+    from governor_agents.directory.checking import near
     from governor_agents.policies import person_id
 
     people = _people_of(ctx)
     person = people.person(person_id(address))
     if person is None:
-        raise NotFound(f"nobody in the people file has the id or address {address}")
+        meant = near(address, (name for each in people.persons.values() for name in each.names))
+        raise NotFound(f"nobody in the people file has the id or address {address}{meant}")
     document = _document(people, person)
     if as_json:
         print_json(document)

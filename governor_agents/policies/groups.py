@@ -15,6 +15,7 @@ from governor_agents.errors import ConfigError, DirectoryUnreadable
 from governor_agents.policies.values import GROUP, ROLE, suggestion
 
 NO_DIRECTORY = "needs a directory of people: name its file with people=, --people or $GOVERNOR_PEOPLE"
+NOT_HERE = "; if a people file has it, name that file with people=, --people or $GOVERNOR_PEOPLE"
 
 
 def check_approver(name: str, known: Iterable[str], directory: Directory | None = None) -> None:
@@ -25,7 +26,8 @@ def check_approver(name: str, known: Iterable[str], directory: Directory | None 
             raise ConfigError(f"{name!r} {NO_DIRECTORY}")
     elif name.startswith(GROUP):
         if name.removeprefix(GROUP) not in groups and (directory is None or not _has(directory, name)):
-            raise ConfigError(f"unknown group {name!r}{suggestion(name, (GROUP + group for group in groups))}")
+            meant = suggestion(name, (GROUP + group for group in groups))
+            raise ConfigError(f"unknown group {name!r}{meant}{'' if directory is not None else NOT_HERE}")
     elif name in groups:
         raise ConfigError(f"{name!r} is a group; did you mean '{GROUP}{name}'?")
 

@@ -38,7 +38,7 @@ from governor_agents.policies.joined import DIRECTORY_UNREADABLE, UNREADABLE, Jo
 from governor_agents.policies.keeping import Keeping
 from governor_agents.policies.python import PythonPolicy
 from governor_agents.policies.rules import Rule, RuleList
-from governor_agents.policies.strictest import strictest
+from governor_agents.policies.strictest import strictest, with_defaults
 
 log = logging.getLogger(__name__)
 
@@ -175,11 +175,11 @@ class PolicySet:
         return self._joined.groups.people(approvers)
 
     def demands(self) -> Iterable[tuple[str, Verdict]]:
-        """Each rule that asks, by name, with what it says before names have become people; first the defaults."""
+        """Each rule that asks, with whom it asks where, before names have become people; first the defaults."""
         yield "the section approvals", self._joined.base
         for bound in (bound for each in self._joined.parts if isinstance(each, RuleList) for bound in each.rules):
             if bound.rule.then == "require_approval":
-                yield f"rule {bound.rule.name!r}", bound.verdict
+                yield f"rule {bound.rule.name!r}", with_defaults(bound.verdict, self._joined.base)
 
     def tool(self, name: str) -> Tool:
         """What is declared of a tool; ``known`` is False when nothing is."""

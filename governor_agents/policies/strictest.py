@@ -40,6 +40,13 @@ def _stages(verdict: Verdict, base: Verdict) -> tuple[Stage, ...]:
     return tuple(replace(stage, quorum=verdict.stages[0].quorum) for stage in base.stages)
 
 
+def with_defaults(verdict: Verdict, base: Verdict) -> Verdict:
+    """What a rule demands, with the default people and channels where it names none. Names stay names."""
+    unset = verdict.unset if isinstance(verdict, Draft) else frozenset[str]()
+    channels = base.channels if "channels" in unset else verdict.channels
+    return replace(verdict, stages=_stages(verdict, base), channels=channels)
+
+
 def _hopeless(stages: Sequence[Stage]) -> str:
     """Why nobody could ever approve these stages; empty when somebody can."""
     if not stages:

@@ -79,9 +79,53 @@ def test_check_finds_whom_a_policy_asks_in_vain(office: Any) -> None:
     found = office("people", "check", "people.yaml", "--policy", "governor.yaml", "--json").json["findings"]
     assert found[1:] == [
         "governor.yaml: the section approvals names local:nightly, and that is nobody: a service never decides",
-        "governor.yaml: rule 'r' names alcie, and that is nobody: there is no such person",
+        "governor.yaml: rule 'r' names alcie, and that is nobody: there is no such person; did you mean 'alice'?",
         "governor.yaml: rule 'r' names role:janitor, and that is nobody",
     ]
+
+
+BY = "version: 1\napprovals: {channels: %s, approvers: [alice, bob]}\nrules:\n  - {name: r, tool: x, then: require_approval%s}\n"
+MET = "the section approvals asks bob by %s, and bob has no %s address"
+
+
+@pytest.mark.parametrize(
+    ("channels", "rule", "found"),
+    [
+        ("[slack, email]", "", []),
+        ("[email]", "", [MET % ("email", "e-mail")]),
+        ('[email, "slack:C0123ABC"]', "", []),  # bob may read there
+        ("[email, terminal]", "", []),
+        ("[slack]", ", channels: [email]", ["rule 'r' asks bob by email, and bob has no e-mail address"]),
+        ("[slack]", ", approvers: ['guest@example.com']", [
+            "rule 'r' asks guest@example.com by slack, and guest@example.com has no Slack address"]),
+        ("[slak]", ", channels: ['slak:C0123ABC']", [
+            "the section approvals asks in slak, and no channel is called so here; did you mean 'slack'?"]),
+        ("[board]", "", []),  # one that the application makes
+        ("[slack]", ", stages: [{approvers: [bob]}, {approvers: [bob]}]", ["rule 'r' wants 2 different people of bob, and that is 1"]),
+        ("[slack]", ", stages: [{approvers: [bob]}, {approvers: [bob], when: call.args.amount > 5}]", []),
+        ("[slack]", ", stages: [{approvers: [bob], within: 1h}, {approvers: [bob]}]", []),  # the first may pass
+        ("[slack]", ", stages: [{approvers: [bob]}, {approvers: [alice, bob]}]", []),
+        ("[slack]", ", stages: [{approvers: [bob]}, {approvers: [bob, alice], quorum: 2}]", [
+            "rule 'r' wants 3 different people of alice, bob, and that is 2"]),
+    ],
+)  # fmt: skip
+def test_check_finds_whom_a_policy_does_not_reach(office: Any, channels: str, rule: str, found: list[str]) -> None:
+    """People without the address that all channels need, channels by another's name, more votes than people."""
+    people = office.folder / "people.yaml"
+    people.write_text(people.read_text().replace("email: bob@example.com, ", "").replace("  nobody: []\n", ""))
+    office.folder.joinpath("governor.yaml").write_text(BY % (channels, rule))
+    told = office("people", "check", "people.yaml", "--policy", "governor.yaml", "--json")
+    assert told.json["findings"] == [f"governor.yaml: {line}" for line in found] and told.code == bool(found)
+
+
+def test_check_takes_the_file_that_every_command_takes(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--people`` before the command, else ``$GOVERNOR_PEOPLE``; one that is named behind it goes before both."""
+    (office.folder / "other.yaml").write_text("version: 1\npeople: {}\n")
+    assert office("--people", "people.yaml", "people", "check", "--json").json["file"] == "people.yaml"
+    monkeypatch.setenv("GOVERNOR_PEOPLE", "people.yaml")
+    assert office("people", "check", "--json").json["file"] == "people.yaml"
+    assert office("--people", "other.yaml", "people", "check", "--json").json["file"] == "other.yaml"
+    assert office("people", "check", "other.yaml", "--json").json["file"] == "other.yaml"
 
 
 def test_show_says_whom_an_address_stands_for(office: Any) -> None:
@@ -116,7 +160,8 @@ def test_show_says_whom_somebody_stands_for_now(office: Any) -> None:
             ["--people", "people.yaml", "people", "show", "Alex Kim"],
             "nobody in the people file has the id or address Alex Kim",
         ),
-        (["people", "check"], "Missing argument"),
+        (["--people", "people.yaml", "people", "show", "alcie"], "address alcie; did you mean 'alice'?"),
+        (["people", "check"], "name the people file"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(office: Any, words: list[str], says: str) -> None:
@@ -212,7 +257,7 @@ def test_a_worker_takes_the_people_file_for_an_app_that_names_none(office: Any) 
     (office.folder / "app.py").write_text((office.folder / "app.py").read_text().replace(', people="people.yaml"', ""))
     (office.folder / "governor.yaml").write_text("version: 1\napprovals: {approvers: [group:finance]}\n")
     told = office.process("worker", "app:governor", "--once")
-    assert told.code == 2 and "unknown group 'group:finance'" in told.err
+    assert told.code == 2 and "unknown group 'group:finance'; if a people file has it, name" in told.err
     assert office.process("--people", "people.yaml", "worker", "app:governor", "--once").code == 0
     (office.folder / "other.yaml").write_text(MINE)
     (office.folder / "app.py").write_text(
