@@ -1,6 +1,6 @@
 """SQLite is used safely or not at all: read-only files, settings that lose writes, many processes at once.
 
-Which settings and file systems are refused stands in ``tests/unit/test_sqlite_file.py``; here, what follows from them.
+Which settings and file systems are refused stands in ``tests/unit/sqlite/test_file.py``; here, what follows from them.
 """
 # ruff: noqa: ASYNC240
 

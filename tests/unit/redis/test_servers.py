@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
@@ -17,21 +16,9 @@ from governor_agents.errors import StoreUnavailable, UnsafeStore
 from governor_agents.stores import open_store
 from governor_agents.stores.redis import RedisStore
 from tests.servers import NoServer, RedisCluster, RedisServer, redis_binary, wait_until
+from tests.unit.redis.stored import RECORD, store_at
 
-RECORD = Record("run", "t", "r", b"body", index={"state": "s"}, due=1.0)
 AT_ONCE = {"repl-diskless-sync-delay": "0"}
-
-
-@contextlib.asynccontextmanager
-async def store_at(url: str, **options: object) -> AsyncIterator[RedisStore]:
-    """An open store over a namespace of its own, with one record in it."""
-    given = {"namespace": secrets.token_hex(6), **options}
-    store = open_store(url + "?" + "&".join(f"{name}={value}" for name, value in given.items()))
-    assert isinstance(store, RedisStore)
-    await store.open()
-    await store.insert(RECORD, op="a")
-    yield store
-    await store.close()
 
 
 async def until_won(store: RedisStore, v: int, op: str) -> Swapped:

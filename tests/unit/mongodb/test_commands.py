@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from governor_agents.stores.mongodb import MongoDBStore, clock, documents
 from governor_agents.stores.mongodb.place import Place
 from governor_agents.testing.store_samples import blob, event, index, put, record
-from tests.mongodb import Somewhere, somewhere
+from tests.mongodb import Somewhere
 
 WRITES = {"insert", "update", "delete", "findAndModify", "createIndexes"}
 READS = {"find", "aggregate"}
@@ -37,13 +37,6 @@ class Heard(CommandListener):
         """The names of the commands since the last call."""
         names, self.commands = [each["name"] for each in self.commands], []
         return names
-
-
-@pytest.fixture
-def place() -> Iterator[Somewhere]:
-    """A database of its own."""
-    with somewhere() as place:
-        yield place
 
 
 @pytest.fixture

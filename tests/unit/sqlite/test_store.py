@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,43 +21,10 @@ from governor_agents.stores import sqlite_thread
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.stores.sqlite_thread import StoreTime
 from governor_agents.testing import MovableClock
+from tests.unit.sqlite.connection import Maker, connection_of
 
 RECORD = Record("run", "t", "r", b"body")
 FAR = 3600.0
-
-Maker = Callable[..., SQLiteStore]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
-async def make(file: Path) -> AsyncIterator[Maker]:
-    """Makes stores over the file, closed after the test."""
-    made: list[SQLiteStore] = []
-
-    def make(options: str = "", **rest: Any) -> SQLiteStore:
-        made.append(SQLiteStore(f"sqlite:///{file}{options}", **rest))
-        return made[-1]
-
-    yield make
-    for store in made:
-        await store.close()
-
-
-@pytest.fixture
-async def store(make: Maker) -> SQLiteStore:
-    store = make()
-    await store.open()
-    return store
-
-
-def connection_of(store: SQLiteStore) -> Callable[[Callable[[sqlite3.Connection], Any]], asyncio.Future[Any]]:
-    """Run something over the store's own connection, on its own thread."""
-    assert store._thread is not None
-    return store._thread.read
 
 
 # Writes that fail

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -18,42 +18,9 @@ from governor_agents.errors import ConfigError, StoreError, StoreTooNew, StoreUn
 from governor_agents.stores import sqlite_file
 from governor_agents.stores.sqlite import SQLiteStore, fewest, list_statement
 from governor_agents.stores.sqlite_file import MIGRATIONS, SQL, Place, network_line, unsafe_lines
+from tests.unit.sqlite.connection import Maker, connection_of
 
 RECORD = Record("run", "t", "r", b"body")
-
-Maker = Callable[..., SQLiteStore]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
-async def make(file: Path) -> AsyncIterator[Maker]:
-    """Makes stores over the file, closed after the test."""
-    made: list[SQLiteStore] = []
-
-    def make(options: str = "", **rest: Any) -> SQLiteStore:
-        made.append(SQLiteStore(f"sqlite:///{file}{options}", **rest))
-        return made[-1]
-
-    yield make
-    for store in made:
-        await store.close()
-
-
-@pytest.fixture
-async def store(make: Maker) -> SQLiteStore:
-    store = make()
-    await store.open()
-    return store
-
-
-def connection_of(store: SQLiteStore) -> Callable[[Callable[[sqlite3.Connection], Any]], asyncio.Future[Any]]:
-    """Run something over the store's own connection, on its own thread."""
-    assert store._thread is not None
-    return store._thread.read
 
 
 # URLs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,26 +15,10 @@ from governor_agents.stores.mongodb import MongoDBStore
 from governor_agents.stores.mongodb.documents import TIDIED
 from governor_agents.stores.mongodb.store import _Opened
 from governor_agents.testing.store_samples import blob, event, gather, ids, index, put, record
-from tests.mongodb import Somewhere, somewhere
+from tests.mongodb import Somewhere
 
 MEGABYTE = 2**20
 OLD = datetime.now(UTC) - timedelta(days=2)
-
-
-@pytest.fixture
-def place() -> Iterator[Somewhere]:
-    """A database of its own."""
-    with somewhere() as place:
-        yield place
-
-
-@pytest.fixture
-async def store(place: Somewhere) -> AsyncIterator[MongoDBStore]:
-    """An open store."""
-    store = MongoDBStore(place.url)
-    await store.open()
-    yield store
-    await store.close()
 
 
 def inside(store: MongoDBStore) -> _Opened:

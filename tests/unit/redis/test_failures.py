@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from governor_agents.core.ports import Blob, Record, StoredEvent, Swapped
+from governor_agents.core.ports import Blob, StoredEvent, Swapped
 from governor_agents.errors import ConfigError, StoreError, StoreUnavailable, UnsafeStore
 from governor_agents.stores import open_store
 from governor_agents.stores.redis import RedisStore
 from governor_agents.stores.redis.keys import Keys
 from tests.servers import RedisServer, wait_until
+from tests.unit.redis.stored import RECORD, store_at
 
-RECORD = Record("run", "t", "r", b"body", index={"state": "s"}, due=1.0)
 SECRET = "hunter2"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this file's own, with users of its own."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@contextlib.asynccontextmanager
-async def store_of(url: str, **options: object) -> AsyncIterator[RedisStore]:
-    """An open store over a namespace of its own, with one record in it."""
-    given = {"namespace": secrets.token_hex(6), **options}
-    store = open_store(url + "?" + "&".join(f"{name}={value}" for name, value in given.items()))
-    assert isinstance(store, RedisStore)
-    await store.open()
-    await store.insert(RECORD, op="a")
-    yield store
-    await store.close()
 
 
 def keys_of(store: RedisStore) -> Keys:
@@ -93,7 +74,7 @@ async def test_wrong_password(server: RedisServer, protocol: int) -> None:
         finally:
             with contextlib.closing(server.client(password=SECRET)) as owner:
                 owner.config_set("requirepass", "")
-        async with store_of(f"redis://me:right@127.0.0.1:{server.port}", protocol=protocol) as store:
+        async with store_at(f"redis://me:right@127.0.0.1:{server.port}", protocol=protocol) as store:
             assert await store.load("run", "t", "r") is not None
 
 
@@ -169,7 +150,7 @@ async def test_tls_is_spoken_and_checked(server: RedisServer, certificate: Path)
     context.load_cert_chain(certificate)
     async with Line(server.port, context) as line:
         port = line.port
-        async with store_of(f"rediss://127.0.0.1:{port}", ssl_ca_certs=certificate) as store:
+        async with store_at(f"rediss://127.0.0.1:{port}", ssl_ca_certs=certificate) as store:
             assert await store.load("run", "t", "r") is not None
         assert "certificate is not to be trusted" in await refusal(f"rediss://127.0.0.1:{port}")
         assert "certificate is not to be trusted" in await refusal(
@@ -223,7 +204,7 @@ async def everything(store: RedisStore) -> None:
 async def test_permissions_of_the_document_are_enough(server: RedisServer) -> None:
     """A user with what docs/redis.md lists can do everything, with scripts."""
     url = user(server, "needed", f"{NEEDED} +eval +evalsha")
-    async with store_of(url, namespace=f"ga{secrets.token_hex(6)}") as store:
+    async with store_at(url, namespace=f"ga{secrets.token_hex(6)}") as store:
         assert store._client is not None and store._client.scripting
         await everything(store)
 
@@ -231,7 +212,7 @@ async def test_permissions_of_the_document_are_enough(server: RedisServer) -> No
 async def test_without_scripts_the_store_finds_its_way(server: RedisServer) -> None:
     """Where scripts are forbidden, the same promises are kept under WATCH."""
     url = user(server, "watching", f"{NEEDED} +watch +unwatch +multi +exec")
-    async with store_of(url, namespace=f"ga{secrets.token_hex(6)}") as store:
+    async with store_at(url, namespace=f"ga{secrets.token_hex(6)}") as store:
         assert store._client is not None and not store._client.scripting
         await everything(store)
 
@@ -240,7 +221,7 @@ async def test_missing_permission_is_named(server: RedisServer) -> None:
     """Neither scripts nor transactions: nothing can be written, and the line says what lacks."""
     url = user(server, "reading", NEEDED)
     with pytest.raises(StoreUnavailable, match=r"lacks a permission .*watch.*docs/redis\.md"):
-        async with store_of(url, namespace=f"ga{secrets.token_hex(6)}"):
+        async with store_at(url, namespace=f"ga{secrets.token_hex(6)}"):
             pass
     other = user(server, "elsewhere", f"{NEEDED} +eval +evalsha")
     assert "lacks a permission" in await refusal(f"{other}?namespace=other")
@@ -249,7 +230,7 @@ async def test_missing_permission_is_named(server: RedisServer) -> None:
 async def test_who_may_not_listen_looks_now_and_then(server: RedisServer) -> None:
     """Without pub/sub ``wait`` is true now and then; own writes still wake at once."""
     url = user(server, "deaf", f"{NEEDED} +eval +evalsha -subscribe -publish")
-    async with store_of(url, namespace=f"ga{secrets.token_hex(6)}") as store:
+    async with store_at(url, namespace=f"ga{secrets.token_hex(6)}") as store:
         for _ in range(3):
             assert await store.wait(3600) is True
 
@@ -260,7 +241,7 @@ async def test_who_may_not_listen_looks_now_and_then(server: RedisServer) -> Non
 async def test_killed_server_is_unavailable_and_comes_back(tmp_path: Path) -> None:
     """While it is away each call says so in one line; when it is back the same object goes on, and nothing is lost."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url) as store:
+        async with store_at(server.url) as store:
             server.kill()
             for call in (store.load("run", "t", "r"), store.swap(replace(RECORD, v=1), op="b"), store.now()):
                 with pytest.raises(StoreUnavailable, match=r"^redis://127\.0\.0\.1:\d+\?namespace=\w+: "):
@@ -274,7 +255,7 @@ async def test_killed_server_is_unavailable_and_comes_back(tmp_path: Path) -> No
 async def test_server_that_is_restarted_with_unsafe_settings(tmp_path: Path, scripting: str) -> None:
     """Nothing is written to it, by a store that was opened before, until it has safe ones again."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url, scripting=scripting) as store:
+        async with store_at(server.url, scripting=scripting) as store:
             server.kill()
             server.settings["maxmemory-policy"] = "allkeys-lru"
             server.start()
@@ -291,7 +272,7 @@ async def test_server_that_is_restarted_with_unsafe_settings(tmp_path: Path, scr
 async def test_server_that_comes_back_as_a_replica_shows_nothing(tmp_path: Path) -> None:
     """What it shows may be old; when it is master again, the same object goes on."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url) as store:
+        async with store_at(server.url) as store:
             with contextlib.closing(server.client()) as client:
                 client.execute_command("REPLICAOF", "127.0.0.1", "1")
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # as Sentinels do
@@ -303,7 +284,7 @@ async def test_server_that_comes_back_as_a_replica_shows_nothing(tmp_path: Path)
 
 async def test_server_that_forgot_the_scripts_is_told_again(server: RedisServer) -> None:
     """It knows them by digest only until it is restarted."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         with contextlib.closing(server.client()) as client:
             client.script_flush()
         assert await store.swap(replace(RECORD, v=1), op="b") == Swapped(won=True, v=2)
@@ -312,7 +293,7 @@ async def test_server_that_forgot_the_scripts_is_told_again(server: RedisServer)
 async def test_stalled_server_times_out(tmp_path: Path) -> None:
     """Who answers nothing is given up after the time-out; a write may stand, and its op says so afterwards."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url, timeout=1) as store:
+        async with store_at(server.url, timeout=1) as store:
             server.signal(signal.SIGSTOP)
             with pytest.raises(StoreUnavailable, match="did not answer within 1 s"):
                 await store.swap(replace(RECORD, v=1), op="b")
@@ -323,7 +304,7 @@ async def test_stalled_server_times_out(tmp_path: Path) -> None:
 
 async def test_idle_connections_that_were_closed_are_replaced(server: RedisServer) -> None:
     """A server, or something on the way, closes what lies idle: the next call does not fail for it."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         await asyncio.gather(*(store.load("run", "t", "r") for _ in range(8)))
         with contextlib.closing(server.client()) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -333,7 +314,7 @@ async def test_idle_connections_that_were_closed_are_replaced(server: RedisServe
 @pytest.mark.parametrize("scripting", ["auto", "no"])
 async def test_write_whose_answer_is_lost(server: RedisServer, scripting: str) -> None:
     """The line breaks when the server has written: unavailable, and the op tells what became of it."""
-    async with Line(server.port) as line, store_of(f"redis://127.0.0.1:{line.port}", scripting=scripting) as store:
+    async with Line(server.port) as line, store_at(f"redis://127.0.0.1:{line.port}", scripting=scripting) as store:
         line.cut = True
         with pytest.raises(StoreUnavailable, match="the connection is lost"):
             await store.swap(replace(RECORD, v=1), op="b", events=[StoredEvent(1, b"e")])
@@ -346,7 +327,7 @@ async def test_write_whose_answer_is_lost(server: RedisServer, scripting: str) -
 
 async def test_deadline_passes_on_the_way_to_exec(server: RedisServer) -> None:
     """Without scripts too it is the server that says whether a write came in time, when it writes and not before."""
-    async with Line(server.port) as line, store_of(f"redis://127.0.0.1:{line.port}", scripting="no") as store:
+    async with Line(server.port) as line, store_at(f"redis://127.0.0.1:{line.port}", scripting="no") as store:
         deadline = await store.now() + 1
         line.held = b"MULTI"
         writing = asyncio.ensure_future(store.swap(replace(RECORD, v=1), op="b", not_after=deadline))
@@ -362,7 +343,7 @@ async def test_deadline_passes_on_the_way_to_exec(server: RedisServer) -> None:
 
 async def test_deadline_leaves_nothing_behind(server: RedisServer) -> None:
     """Whatever became of the write: no key stays until a deadline that is a year away."""
-    async with store_of(server.url, scripting="no") as store:
+    async with store_at(server.url, scripting="no") as store:
         for v, op, won in ((1, "b", True), (1, "b", True), (1, "c", False)):
             far = await store.now() + 365 * 86_400
             assert (await store.swap(replace(RECORD, v=v), op=op, not_after=far)).won is won
@@ -372,7 +353,7 @@ async def test_deadline_leaves_nothing_behind(server: RedisServer) -> None:
 
 async def test_time_that_was_written_at_stays(server: RedisServer) -> None:
     """The clock of another server, a failover or a restart, that is behind does not take the store's time back."""
-    async with store_of(server.url, partitions=2) as store:
+    async with store_at(server.url, partitions=2) as store:
         keys = Keys(store.url.partition("namespace=")[2].partition("&")[0], 2)
         ahead = await store.now() + 3600
         with contextlib.closing(server.client()) as client:
@@ -393,7 +374,7 @@ async def test_time_that_was_written_at_stays(server: RedisServer) -> None:
 async def test_master_that_becomes_a_replica(tmp_path: Path) -> None:
     """A failover took its role: writes are refused, nothing changes; when it is master again, all goes on."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url) as store:
+        async with store_at(server.url) as store:
             with contextlib.closing(server.client()) as client:
                 client.execute_command("REPLICAOF", "127.0.0.1", "1")
                 with pytest.raises(StoreUnavailable, match="read-only replica"):
@@ -406,7 +387,7 @@ async def test_master_that_becomes_a_replica(tmp_path: Path) -> None:
 async def test_full_server_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
     """Without memory a write is refused whole; what was stored stays."""
     with RedisServer(tmp_path) as server:
-        async with store_of(server.url) as store:
+        async with store_at(server.url) as store:
             with contextlib.closing(server.client()) as client:
                 client.config_set("maxmemory", "1")
                 with pytest.raises(StoreUnavailable, match="memory is full"):
@@ -424,7 +405,7 @@ async def test_too_few_replicas(tmp_path: Path, scripting: str) -> None:
         with contextlib.closing(replica.client()) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", server.port)
             wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica")
-        async with store_of(server.url, min_replicas=1, timeout=1, scripting=scripting) as store:
+        async with store_at(server.url, min_replicas=1, timeout=1, scripting=scripting) as store:
             assert (await store.swap(replace(RECORD, v=1), op="b")).won
             replica.signal(signal.SIGSTOP)
             for _ in range(2):
@@ -460,7 +441,7 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 async def test_record_edited_by_hand_is_refused_and_left(server: RedisServer, edit: str) -> None:
     """It is named in one line; nothing is written over it, and lists show it with the reason among the others."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         await store.insert(replace(RECORD, id="other"), op="a")
         key = keys_of(store).record("run", "t", "r")
         with contextlib.closing(server.client()) as client:
@@ -480,7 +461,7 @@ async def test_record_edited_by_hand_is_refused_and_left(server: RedisServer, ed
 
 async def test_foreign_keys_are_left_alone(server: RedisServer) -> None:
     """Something else under a key of ours: the write fails whole, in one line, and nothing of it stands."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         keys = keys_of(store)
         with contextlib.closing(server.client()) as client:
             for at, key in enumerate(keys.touched("run", "t", "new")):
@@ -508,7 +489,7 @@ async def test_foreign_keys_are_left_alone(server: RedisServer) -> None:
 
 async def test_broken_counter_is_refused(server: RedisServer) -> None:
     """A sum that is no number is not added to."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         await store.add_below("t", "c", 1, 10, op="a")
         with contextlib.closing(server.client()) as client:
             client.hset(keys_of(store).record("counter", "t", "c"), "body", "many")
@@ -521,7 +502,7 @@ async def test_broken_counter_is_refused(server: RedisServer) -> None:
 
 async def test_store_refuses_to_work_after_a_fork(server: RedisServer) -> None:
     """A child that goes on with its parent's store is told so, and the parent's connections go on."""
-    async with store_of(server.url) as store:
+    async with store_at(server.url) as store:
         pid = os.fork()
         if not pid:
             try:
@@ -552,7 +533,7 @@ def test_store_refuses_to_work_on_another_loop(server: RedisServer) -> None:
 
 async def test_closed_store_is_not_open(server: RedisServer) -> None:
     """It says so, without a password."""
-    async with store_of(f"redis://u:{SECRET}@127.0.0.1:{server.port}".replace(f"u:{SECRET}@", "")) as store:
+    async with store_at(f"redis://u:{SECRET}@127.0.0.1:{server.port}".replace(f"u:{SECRET}@", "")) as store:
         pass
     with pytest.raises(StoreError, match="is not open"):
         await store.now()

@@ -21,13 +21,6 @@ from tests.servers import RedisCluster, RedisServer
 RECORD = Record("run", "t", "r", b"body")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this file's own, whose settings are changed and put back."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
 def settings(server: RedisServer) -> Iterator[RedisServer]:
     """The server; its settings are those of before when the test ends."""

@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -20,13 +20,6 @@ from tests.servers import RedisServer, wait_until
 
 RECORD = Record("run", "t", "r", b"body")
 FAR = 3600.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this file's own, so that all its connections are ours."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from governor_agents.stores.redis import RedisStore, keys, place
 from governor_agents.stores.redis.safety import OLDEST
 from tests.servers import RedisCluster, RedisServer
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 RECORD = Record("run", "default", "run_abc", b"body", index={"state": "s"}, due=1.0)
 

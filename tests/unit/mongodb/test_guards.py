@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,10 @@ from governor_agents.errors import ClockError, SnapshotError, StoreError, StoreT
 from governor_agents.stores.mongodb import MongoDBStore, clock, documents
 from governor_agents.stores.mongodb.schema import _foreign
 from governor_agents.testing.store_samples import event, ids, index, put, record
-from tests.mongodb import Somewhere, somewhere
+from tests.mongodb import Somewhere
 from tests.servers import MongoServer
 
 SHORT = "serverSelectionTimeoutMS=2000&connectTimeoutMS=2000"
-
-
-@pytest.fixture
-def place() -> Iterator[Somewhere]:
-    """A database of its own."""
-    with somewhere() as place:
-        yield place
-
-
-@pytest.fixture
-async def store(place: Somewhere) -> AsyncIterator[MongoDBStore]:
-    """An open store."""
-    store = MongoDBStore(place.url)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def refused(url: str, kind: type[StoreError]) -> str:
