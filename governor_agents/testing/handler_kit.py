@@ -16,6 +16,7 @@ from governor_agents.core.records import Approval, Decision
 from governor_agents.governor import Governor
 from governor_agents.handlers.visible import parse_visible
 from governor_agents.policies import PolicySet
+from governor_agents.testing.kit import Kit
 from governor_agents.testing.store_samples import Run
 
 T = TypeVar("T")
@@ -155,23 +156,13 @@ async def _tool(request: Any) -> str:
     return "done"
 
 
-class HandlerKit:
+class HandlerKit(Kit):
     """Fixtures of the kit. Override ``channel``; the rest stands on it."""
-
-    time_limit = 60.0
-    """Seconds after which a coroutine counts as hanging."""
 
     @pytest.fixture
     def channel(self) -> Channel:
         """Override me: this test's own, empty channel."""
         raise NotImplementedError("override the fixture channel of the handler kit")
-
-    @pytest.fixture
-    def run(self) -> Iterator[Run]:
-        """Run a coroutine on this test's event loop, within the time limit."""
-        run = Run(self.time_limit)
-        yield run
-        run.close()
 
     @pytest.fixture
     def office(self, channel: Channel, run: Run) -> Iterator[Office]:

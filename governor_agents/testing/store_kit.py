@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from governor_agents.core.ports import Store
+from governor_agents.testing.kit import Kit
 from governor_agents.testing.store_samples import Run
 
 # The modules with the tests all import this one first, so pytest can explain the asserts in them when they fail.
@@ -31,23 +32,13 @@ class NewStore(Protocol):
         ...
 
 
-class StoreKit:
+class StoreKit(Kit):
     """Fixtures of the kit. Override ``new_store``; the rest stands on it."""
-
-    time_limit = 60.0
-    """Seconds after which a coroutine counts as hanging."""
 
     @pytest.fixture
     def new_store(self) -> NewStore:
         """Override me: how to make a store object over this test's own, empty place."""
         raise NotImplementedError("override the fixture new_store of the store kit")
-
-    @pytest.fixture
-    def run(self) -> Iterator[Run]:
-        """Run a coroutine on this test's event loop, within the time limit."""
-        run = Run(self.time_limit)
-        yield run
-        run.close()
 
     @pytest.fixture
     def open_store(self, new_store: NewStore, run: Run) -> Iterator[NewStore]:
