@@ -16,15 +16,14 @@ import asyncio
 import contextlib
 import json
 import ssl
-import threading
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from governor_agents.background import Background
 from governor_agents.handlers.webhook import WebhookHandler, webhook
 from governor_agents.testing.smtp_server import authority
 
 SECRET = "a secret that signs webhooks in tests"
-PATIENCE = 60.0
 
 Trouble = Literal["", "hangs", "resets", "forgets", "drips"]
 """``hangs``: reads and says nothing; ``resets``: cuts; ``forgets``: takes it, then cuts; ``drips``: answers for ever."""
@@ -59,9 +58,8 @@ class WebhookServer:
         self.port = 0
         self._names: dict[int, str] = {}
         self._writers: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop = Background("webhook-server")
         self._listener: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="webhook-server", daemon=True)
 
     @property
     def url(self) -> str:
@@ -72,24 +70,20 @@ class WebhookServer:
         return handler_of(self.port, *secrets, **options)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         self.up()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.down()
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.stop()
 
     def up(self) -> None:
         """Listen (again, at the same port)."""
-        asyncio.run_coroutine_threadsafe(self._up(), self._loop).result(PATIENCE)
+        self._loop.call(self._up())
 
     def down(self) -> None:
         """Cut every connection and listen no more; clients are refused."""
-        asyncio.run_coroutine_threadsafe(self._down(), self._loop).result(PATIENCE)
+        self._loop.call(self._down())
 
     async def _up(self) -> None:
         context = authority()[1]
@@ -107,13 +101,6 @@ class WebhookServer:
         for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.sleep(0)
-
-    async def _end(self) -> None:
-        """Nothing of it is under way any more."""
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -23,7 +23,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -32,6 +31,7 @@ from typing import Any, Literal, Self
 import aiohttp
 from aiohttp import web
 
+from governor_agents.background import Background
 from governor_agents.testing.slack_interactions import (
     Interaction,
     action_of,
@@ -113,10 +113,10 @@ class SlackServer:
         self._spent: set[str] = set()
         self._urls: dict[str, tuple[Workspace, str, Message | None]] = {}
         self._used: dict[str, int] = {}
-        self.sockets = Sockets(app_id, self._tell)
         self._changed = threading.Condition()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._loop = Background("slack")
+        self._runner: web.AppRunner | None = None
+        self.sockets = Sockets(app_id, self._loop, self._tell)
 
     # -- its life -------------------------------------------------------------------------------------------------
 
@@ -127,18 +127,14 @@ class SlackServer:
 
     def start(self) -> Self:
         """Serve, on the port it had before if any."""
-        ready: Future[int] = Future()
-        self._thread = threading.Thread(target=self._serve, args=(ready,), name="slack", daemon=True)
-        self._thread.start()
-        self.port = ready.result(PATIENCE)
+        self._loop.call(self._up())
         return self
 
     def stop(self) -> None:
         """Serve nothing: connections are refused, open ones are cut. What was posted stays for the next start."""
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._over.set)
-            self._thread.join(PATIENCE)
-            self._loop = self._thread = None
+        if self._runner is not None:
+            self._loop.call(self._down(self._runner))
+            self._loop.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -146,31 +142,21 @@ class SlackServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def _serve(self, ready: Future[int]) -> None:
-        try:
-            asyncio.run(self._run(ready))
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error)
-            raise
-
-    async def _run(self, ready: Future[int]) -> None:
-        self._loop = self.sockets.loop = asyncio.get_running_loop()
-        self._over, self._released = asyncio.Event(), asyncio.Event()
+    async def _up(self) -> None:
+        self._released = asyncio.Event()
         app = web.Application(client_max_size=4_000_000)
         app.router.add_route("*", "/api/{method}", self._method)
         app.router.add_post("/response/{token}", self._response)
         app.router.add_get("/link", self.sockets.link)
-        runner = web.AppRunner(app, shutdown_timeout=0.0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        ready.set_result(runner.addresses[0][1])
-        try:
-            await self._over.wait()
-        finally:
-            self._released.set()
-            await runner.cleanup()
+        self._runner = web.AppRunner(app, shutdown_timeout=0.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _down(self, runner: web.AppRunner) -> None:
+        self._runner = None
+        self._released.set()
+        await runner.cleanup()
 
     # -- what is in it --------------------------------------------------------------------------------------------
 
@@ -201,10 +187,10 @@ class SlackServer:
     def calm(self) -> None:
         """No trouble any more; what hangs is let go."""
         self._troubles.clear()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._let_go)
+        if self._runner is not None:
+            self._loop.call(self._let_go())
 
-    def _let_go(self) -> None:
+    async def _let_go(self) -> None:
         self._released.set()
         self._released = asyncio.Event()
 

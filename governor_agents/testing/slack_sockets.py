@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from governor_agents.background import Background
 from governor_agents.testing.slack_interactions import Interaction
 
 PATIENCE = 100.0
@@ -44,8 +45,8 @@ class Sockets:
     ``loop`` is the server's, ``tell`` is called when something came in.
     """
 
-    def __init__(self, app_id: str, tell: Callable[[], None]) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
+    def __init__(self, app_id: str, loop: Background, tell: Callable[[], None]) -> None:
+        self._loop = loop
         self.greeted = 0
         self._app_id = app_id
         self._tell = tell
@@ -125,11 +126,12 @@ class Sockets:
 
     def drop(self) -> None:
         """Cut every connection without a word."""
-        assert self.loop is not None
+        self._loop.call(self._cut())
+
+    async def _cut(self) -> None:
         for request in list(self._sockets.values()):
             if request.transport is not None:
-                self.loop.call_soon_threadsafe(request.transport.abort)
+                request.transport.abort()
 
     def _send(self, socket: web.WebSocketResponse, said: Json) -> None:
-        assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(socket.send_json(said), self.loop).result(PATIENCE)
+        self._loop.call(socket.send_json(said))

@@ -40,6 +40,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from governor_agents.background import Background
+
 PATIENCE = 60.0
 """Seconds after which a mail that does not come is given up."""
 
@@ -95,10 +97,9 @@ class SmtpServer:
         self.connections = 0
         self.port = 0
         self._changed = threading.Condition()
-        self._loop = asyncio.new_event_loop()
+        self._loop = Background("smtp-server")
         self._listener: asyncio.Server | None = None
         self._transports: set[asyncio.BaseTransport] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="smtp-server", daemon=True)
 
     def url(self, user: str | None = None, password: str | None = None, **more: str) -> str:
         """For ``GOVERNOR_SMTP_URL``: with the first user's login unless told otherwise; ``more`` is for the query."""
@@ -114,23 +115,20 @@ class SmtpServer:
 
     def __enter__(self) -> Self:
         logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd warns of what it does itself
-        self._thread.start()
         self.up()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.down()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.stop()
 
     def up(self) -> None:
         """Listen (again, at the same port)."""
-        asyncio.run_coroutine_threadsafe(self._up(), self._loop).result(PATIENCE)
+        self._loop.call(self._up())
 
     def down(self) -> None:
         """Cut every connection and listen no more; clients are refused."""
-        asyncio.run_coroutine_threadsafe(self._down(), self._loop).result(PATIENCE)
+        self._loop.call(self._down())
 
     def wait(self, count: int) -> list[Mail]:
         """The mails so far, once there are this many."""
@@ -145,7 +143,7 @@ class SmtpServer:
 
     async def _up(self) -> None:
         context = authority()[1] if self.mode == "tls" else None
-        self._listener = await self._loop.create_server(
+        self._listener = await asyncio.get_running_loop().create_server(
             self._connection, "127.0.0.1", self.port, ssl=context, reuse_address=True
         )
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -169,7 +167,7 @@ class SmtpServer:
                 self,
                 _Post(self),
                 hostname="mail.example.com",
-                loop=self._loop,
+                loop=asyncio.get_running_loop(),
                 timeout=2 * PATIENCE,
                 enable_SMTPUTF8=True,
                 data_size_limit=self.most,
