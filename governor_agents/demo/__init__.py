@@ -56,6 +56,7 @@ def main(
 
     Raises `ConfigError` for a framework, decision, channel or store that cannot be used, `MissingExtra`.
     """
+    os.environ.pop("GOVERNOR_PEOPLE", None)  # the demo has people of its own
     names = _frameworks(framework)
     if decide not in CHOICES:
         raise ConfigError(f"unknown decision {decide!r}; choose one of {', '.join(CHOICES)}")

@@ -18,12 +18,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("demo"), pytest.mark.ti
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The demo on both frameworks with one decision, run once for all tests that look at it."""
+    """The demo on both frameworks with one decision, run once for all tests that look at it.
+
+    Whoever tries it may have set a people file already; the demo has people of its own.
+    """
 
     @cache
     def decided(how: str) -> Shown:
         folder = tmp_path_factory.mktemp(how)
-        return Shown(folder, "--framework", "all", "--decide", how, "--json")
+        env = {"GOVERNOR_PEOPLE": str(folder / "gone.yaml")}
+        return Shown(folder, "--framework", "all", "--decide", how, "--json", env=env)
 
     return decided
 
