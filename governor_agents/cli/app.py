@@ -64,6 +64,9 @@ runs.app.command("timeline")(timeline.timeline)
 runs.app.command("resolve")(resolve.resolve)
 runs.app.command("repair")(resolve.repair)
 
+BEFORE = {"--store": "URL", "--tenant": "NAME", "--people": "FILE", "--debug": ""}
+"""The options before the command, and what they take."""
+
 
 def _version(asked: bool) -> None:
     if not asked:
@@ -121,10 +124,20 @@ def _failed(error: BaseException) -> int:
         note(visible(str(error)))
     elif callable(told := getattr(error, "format_message", None)):  # an error of usage, whichever click it comes from
         said = " ".join(told().replace("Value error, ", "").split())
-        note(f"{visible(said)} (see {_path(error)} --help)")
+        note(f"{visible(_before(error) or said)} (see {_path(error)} --help)")
     else:
         note(f"{type(error).__name__}: {visible(str(error))} (governor-agents --debug COMMAND shows where)")
     return 2
+
+
+def _before(error: Any) -> str:
+    """What to say of an option that stands behind the command and belongs before it; empty for any other error."""
+    option, path = getattr(error, "option_name", None), _path(error)
+    if type(error).__name__ != "NoSuchOption" or option not in BEFORE:
+        return ""
+    own, _, command = path.partition(" ")
+    words = " ".join(filter(None, (option, BEFORE[option])))
+    return f"{option} stands before the command: {own} {words} {command} ..."
 
 
 def _path(error: Any) -> str:

@@ -55,6 +55,7 @@ def serve(
         os.environ["GOVERNOR_STORE"] = store  # what the governor of the app takes by default
     require("fastapi", "server")
     require("uvicorn", "server")
+    require("jinja2", "server")
     from governor_agents.server import create_app
     from governor_agents.server.running import bound, log_lines
     from governor_agents.server.running import serve as run

@@ -8,6 +8,8 @@ from typing import Final
 _SECRET: Final = re.compile(r"pass|pwd|secret|token|key|auth|cred|user", re.IGNORECASE)
 """Names of options whose values are not shown."""
 
+_HOST: Final = re.compile(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+
 
 def shown(url: str) -> str:
     """The URL for people to read, with ``***`` for user, password and each option that sounds like either.
@@ -24,6 +26,11 @@ def shown(url: str) -> str:
         _, at, host = place.rpartition("@")
         place = f"***@{host}" if at else place
     return f"{scheme}://{place}{question}{'&'.join(map(_option, options.split('&')))}"
+
+
+def shown_page(url: str) -> str:
+    """The same for a page's URL, of which people leave out the scheme: a bare host is no secret."""
+    return url if _HOST.fullmatch(url) else shown(url)
 
 
 def _option(option: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -32,7 +33,9 @@ def bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"cannot listen on {host} port {port}: {why}; choose another with --port") from None
+        of_host = isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+        mend = "name an address of this machine with --host" if of_host else "choose another with --port"
+        raise ConfigError(f"cannot listen on {host} port {port}: {why}; {mend}") from None
     return listening
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from governor_agents.core.urls import shown
+from governor_agents.core.urls import shown_page
 from governor_agents.errors import ConfigError
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -82,7 +83,7 @@ class Settings:
         return cls(
             public_url.rstrip("/"),
             origin,
-            frozenset({host, *map(str.lower, hosts)}),
+            frozenset({host, *map(_host, hosts)}),
             tuple(map(_network, trusted_proxies)),
             max_body,
             patience,
@@ -103,12 +104,24 @@ def _origin(url: str) -> tuple[str, str]:
     bare = f"{parts.scheme}://{parts.netloc}".lower()
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or url.rstrip("/").lower() != bare:
         raise ConfigError(
-            f"public URL {shown(url)}: write scheme and host alone, such as https://approvals.example.com"
+            f"public URL {shown_page(url)}: write scheme and host alone, such as https://approvals.example.com"
         )
     if parts.scheme == "http" and host not in LOOPBACK:
-        raise ConfigError(f"public URL {shown(url)} is not https: links and logins would go over the network in clear")
+        raise ConfigError(
+            f"public URL {shown_page(url)} is not https: links and logins would go over the network in clear"
+        )
     default = {"http": 80, "https": 443}[parts.scheme]
     return host, f"{parts.scheme}://{named}" + ("" if port in (None, default) else f":{port}")
+
+
+def _host(name: str) -> str:
+    """A name that a ``Host`` header may hold, without the port."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name, re.ASCII):
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise ConfigError(f"name {name}: write a host alone, such as approvals.internal") from None
+    return name.lower()
 
 
 def _network(text: str) -> Network:

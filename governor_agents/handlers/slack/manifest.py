@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from governor_agents.core.calls import Json
-from governor_agents.core.urls import shown
+from governor_agents.core.urls import shown_page
 from governor_agents.errors import ConfigError
 
 PATH = "/slack"
@@ -71,5 +71,5 @@ def _public(url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"{shown(url)} is no URL that Slack can reach: give https://HOST, or use --socket")
+        raise ConfigError(f"{shown_page(url)} is no URL that Slack can reach: give https://HOST, or use --socket")
     return url.rstrip("/")

@@ -85,11 +85,14 @@ def test_only_this_machine_by_default(shop: Shop) -> None:
     [
         (["app:governor", "--host", "0.0.0.0"], "say where people reach it, with --public-url"),
         (["app:governor", "--public-url", "http://approvals.example.com"], "is not https"),
-        (["app:governor", "--public-url", "approvals"], "write scheme and host alone"),
+        (["app:governor", "--public-url", "approvals.example.com"], "public URL approvals.example.com: write scheme"),
+        (["app:governor", "--public-url", "u:secret@approvals"], "public URL ***: write scheme and host alone"),
+        (["app:governor", "--name", "https://approvals"], "name https://approvals: write a host alone"),
+        (["app:governor", "--name", "approvals:8484"], "write a host alone"),
         (["app:governor", "--trusted-proxy", "everybody"], "write an address or a network"),
         (
             ["app:governor", "--host", "203.0.113.1", "--public-url", "https://a.example"],
-            "cannot listen on 203.0.113.1",
+            "cannot listen on 203.0.113.1 port 8484: Cannot assign requested address; name an address of this machine",
         ),
         (["app:private"], "which no other process can see"),
         (["app:number"], "must be a Governor"),

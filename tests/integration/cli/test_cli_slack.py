@@ -65,7 +65,8 @@ def test_the_manifest_of_socket_mode_names_no_url(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["--url", "http://ok.example"], ["--url", "https://"], ["--url", "https://u:p@ok.example"],
+    [], ["--url", "http://ok.example"], ["--url", "https://"], ["--url", "https://u:hush@ok.example"],
+    ["--url", "ok.example"], ["--url", "u:hush@ok"],
     ["--socket", "--name", "x" * 36], ["--socket", "--name", " "], ["--url", "https://[::1"],
 ])  # fmt: skip
 def test_a_manifest_that_slack_would_refuse_is_not_made(
@@ -76,7 +77,8 @@ def test_a_manifest_that_slack_would_refuse_is_not_made(
     assert run(["slack", "manifest", *arguments]) == 2
     out = capsys.readouterr()
     assert out.out == ""
-    assert out.err.count("\n") == 1
+    assert out.err.count("\n") == 1 and "hush" not in out.err
+    assert (": ok.example is no URL" in out.err) == (arguments[-1:] == ["ok.example"])  # what was typed, if no secret
 
 
 def test_check_says_that_all_is_right(slack: SlackServer, capsys: pytest.CaptureFixture[str]) -> None:
