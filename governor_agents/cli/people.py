@@ -89,7 +89,7 @@ def show(
     from governor_agents.directory.checking import near
     from governor_agents.policies import person_id
 
-    people = _people_of(ctx)
+    people = people_of(ctx)
     person = people.person(person_id(address))
     if person is None:
         meant = near(address, (name for each in people.persons.values() for name in each.names))
@@ -102,13 +102,15 @@ def show(
     print_facts((label, visible(text)) for label, text in _facts(document))
 
 
-def _people_of(ctx: typer.Context) -> People:
+def people_of(ctx: typer.Context) -> People:
+    """Everybody of the people file that is named before the command, or by the environment. Raises `ConfigError`."""
     from governor_agents.directory import PeopleFile, open_people
 
     named = (ctx.find_object(Globals) or Globals()).people
     found = open_people(named)
     if not isinstance(found, PeopleFile):
-        raise ConfigError("name the people file: governor-agents --people FILE people show ..., or $GOVERNOR_PEOPLE")
+        command = ctx.command_path.partition(" ")[2]
+        raise ConfigError(f"name the people file: governor-agents --people FILE {command} ..., or $GOVERNOR_PEOPLE")
     return found.people()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +47,7 @@ def test_the_manifests_of_the_document_are_printed(line: str, capsys: pytest.Cap
 
 def test_the_other_commands_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     """Worker, serve and the stream of refused requests have the options that the document types."""
-    for words in ("worker", "serve", "audit list", "slack check"):
+    for words in ("", "worker", "serve", "audit list", "slack check", "people check"):
         assert run([*words.split(), "--help"]) == 0
     options = capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][a-z-]+", DOCUMENT)) - {"--url", "--socket", "--people-only"}:
@@ -80,6 +81,27 @@ def test_the_files_of_the_document_are_read(tmp_path: Path) -> None:
         verdict = policies.evaluate(call, policies.tool("wire_transfer"))
         assert verdict.channels == channels
         assert verdict.stages[0].people == ("alice", "bob")
+
+
+def test_the_snippets_of_the_document_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler with tokens of its own; a test of a user's own against the local server, which asks both of finance.
+
+    Negative control: without bob in the people file it fails.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GOVERNOR_STORE", raising=False)
+    people = block("# people.yaml")
+    for name in ("people", "governor"):
+        (tmp_path / f"{name}.yaml").write_text(block(f"# {name}.yaml"))
+    made: dict[str, Any] = {}
+    exec(compile(block("from governor_agents import Governor\n"), "app.py", "exec"), made)
+    assert made["governor"].handler("slack") is made["channel"]
+    tried: dict[str, Any] = {}
+    exec(compile(block("# test_approvals.py"), "test_approvals.py", "exec"), tried)
+    tried["test_finance_is_asked_in_slack"]()
+    (tmp_path / "people.yaml").write_text(re.sub(r"  bob: .*\n", "", people).replace(", bob]", "]"))
+    with pytest.raises(AssertionError):
+        tried["test_finance_is_asked_in_slack"]()
 
 
 def test_the_scopes_are_those_of_the_manifest() -> None:

@@ -65,11 +65,20 @@ class Actors:
         client = await self._clients(actor.team)
         if client is None:
             raise Refused(403, "other_workspace", "This app is not installed for your workspace.")
-        user = await self._user(actor, client)
-        reason = _unfit(actor, user, text_at(payload, "user", "team_id"))
+        reason = await self.unfit(actor, client, text_at(payload, "user", "team_id"))
         if reason:
             raise Refused(403, reason, _WORDS[reason])
         return actor
+
+    async def unfit(self, actor: Actor, client: AsyncWebClient, home: str = "") -> str:
+        """Why this user may decide nothing, as Slack knows them; empty when nothing stands against it. Never raises.
+
+        ``home`` is the workspace that the payload says the user belongs to.
+        """
+        try:
+            return _unfit(actor, await self._user(actor, client), home)
+        except Refused as refused:
+            return refused.code
 
     async def _user(self, actor: Actor, client: AsyncWebClient) -> Json:
         at_, known = self._known.get(actor, (0.0, None))

@@ -11,10 +11,12 @@ from email.utils import parsedate_to_datetime
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from governor_agents.core.urls import shown
+from governor_agents.handlers.slack.actors import Actor, Actors
 from governor_agents.handlers.slack.manifest import CHANNEL_SCOPES, SCOPES
 from governor_agents.handlers.slack.signature import WINDOW
 from governor_agents.handlers.slack.trouble import TROUBLE, word_of
-from governor_agents.handlers.slack.workspaces import API
+from governor_agents.handlers.slack.workspaces import API, mend
 
 BOT_TOKEN, SIGNING_SECRET, APP_TOKEN = "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"
 
@@ -37,9 +39,13 @@ class Checks:
         self._env = env
         self._url = url
         self._clock = clock
+        self._actors = Actors(_nowhere)
 
-    async def run(self, channels: Sequence[str] = ()) -> list[Finding]:
-        """Look at everything, and whether the app is in these channels (``C012`` or ``T01/C012``)."""
+    async def run(self, channels: Sequence[str] = (), people: Sequence[tuple[str, str]] = ()) -> list[Finding]:
+        """Look at everything, whether the app is in these channels (``C012`` or ``T01/C012``), and who people are.
+
+        ``people`` are ids with an address in Slack each (``slack:T01/U02``).
+        """
         tokens = [text.strip() for text in self._env.get(BOT_TOKEN, "").split(",") if text.strip()]
         found = [] if tokens else [Finding("bot token", False, f"{BOT_TOKEN} is not set")]
         clients: dict[str, AsyncWebClient] = {}
@@ -49,6 +55,8 @@ class Checks:
         found += [*self._secret(), *await self._app_token()]
         for channel in channels:
             found.append(await self._channel(channel, clients))
+        for id, address in people:
+            found.append(await self._person(id, address, clients))
         return found
 
     async def _token(
@@ -57,11 +65,17 @@ class Checks:
         try:
             said = await client.auth_test()
         except TROUBLE as error:
-            return [Finding("bot token", False, f"Slack does not take {BOT_TOKEN}: {_code(error)}")]
+            return [Finding("bot token", False, self._refused(f"Slack does not take {BOT_TOKEN}", error, mend))]
         team = str(said["team_id"])
         clients[team] = client
         good = Finding("bot token", True, f"workspace {team} ({said.get('team')}), as {said.get('user')}")
         return [good, _scopes(team, said, in_channels), self._time(said)]
+
+    def _refused(self, what: str, error: Exception, mend: Callable[[str], str]) -> str:
+        """What Slack refuses, and the mend; or that it did not answer, which says nothing about the setting."""
+        if not word_of(error):
+            return f"{shown(self._url)} gave {_code(error)}"
+        return f"{what}: {_code(error)}; {mend(word_of(error))}"
 
     def _time(self, said: AsyncSlackResponse) -> Finding:
         """Requests that Slack signs are refused when the two clocks differ too much."""
@@ -96,7 +110,9 @@ class Checks:
         try:
             await AsyncWebClient(base_url=self._url, retry_handlers=[]).apps_connections_open(app_token=token)
         except TROUBLE as error:
-            return [Finding("app token", False, f"Slack opens no connection with {APP_TOKEN}: {_code(error)}")]
+            return [
+                Finding("app token", False, self._refused(f"Slack opens no connection with {APP_TOKEN}", error, _mend))
+            ]
         return [Finding("app token", True, "Socket Mode can be used")]
 
     async def _channel(self, named: str, clients: Mapping[str, AsyncWebClient]) -> Finding:
@@ -119,8 +135,29 @@ class Checks:
             return Finding(name, False, _ABSENT)
         return Finding(name, True, "the app is in it")
 
+    async def _person(self, id: str, address: str, clients: Mapping[str, AsyncWebClient]) -> Finding:
+        name = f"person {id}"
+        team, _, user = address.partition(":")[2].partition("/")
+        client = clients.get(team)
+        if client is None:
+            return Finding(name, False, f"{address}: there is no token for workspace {team}")
+        reason = await self._actors.unfit(Actor(team, user), client)
+        if reason:
+            return Finding(name, False, f"{address} could decide nothing: {reason}")
+        return Finding(name, True, f"{address} is a full member of the workspace")
+
 
 _ABSENT = "the app is not in it; type /invite @NAME there"
+
+
+async def _nowhere(team: str) -> None:
+    """The clients of a check are handed over with each question."""
+
+
+def _mend(code: str) -> str:
+    if code in ("invalid_auth", "not_authed", "not_allowed_token_type"):
+        return "it must hold the app-level token, which begins with xapp-"
+    return "see the app-level tokens on the app's page at api.slack.com"
 
 
 def _scopes(team: str, said: AsyncSlackResponse, in_channels: bool) -> Finding:

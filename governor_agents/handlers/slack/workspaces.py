@@ -91,7 +91,7 @@ class Workspaces:
                 found = await _called(client, "auth.test", {})
             except SlackRefused as refused:
                 which = f"bot token {at + 1}" if len(self._waiting) > 1 else "bot token"
-                raise ChannelUnusable(f"Slack refuses the {which} ({refused.code}): {_mend(refused.code)}") from None
+                raise ChannelUnusable(f"Slack refuses the {which} ({refused.code}): {mend(refused.code)}") from None
             team = str(found["team_id"])
             _check_scopes(team, found.headers)
             self._clients[team] = client
@@ -163,7 +163,8 @@ def _check_scopes(team: str, headers: Mapping[str, str]) -> None:
         )
 
 
-def _mend(code: str) -> str:
+def mend(code: str) -> str:
+    """What to do when Slack refuses a bot token with this word."""
     if code in ("invalid_auth", "not_authed", "not_allowed_token_type"):
         return "SLACK_BOT_TOKEN must hold the app's bot token, which begins with xoxb-"
     if code in ("token_revoked", "account_inactive", "token_expired"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,10 +114,58 @@ def test_check_finds_what_is_wrong(
     code, found = checked(capsys)
     assert (code, [name for name, line in found.items() if line["good"]]) == (1, [])
     assert "hush" not in json.dumps(found)
+    assert "SLACK_BOT_TOKEN must hold the app's bot token" in found["bot token"]["text"]
+    assert "it must hold the app-level token" in found["app token"]["text"]
     slack.trouble("*", "http", status=503)
-    assert "no answer" in checked(capsys)[1]["bot token"]["text"]
+    assert checked(capsys)[1]["bot token"]["text"].startswith(f"{slack.url} gave no answer")  # whatever the token is
     slack.stop()
-    assert "no answer" in checked(capsys)[1]["bot token"]["text"]
+    assert checked(capsys)[1]["bot token"]["text"].startswith(f"{slack.url} gave no answer")
+
+
+PEOPLE = """
+version: 1
+people:
+  alice: {slack: T01/U02}
+  bob: {slack: [T01/U03, T09/U03]}
+  carol: {slack: T01/U04, email: carol@example.com}
+  dan: {slack: T01/U99}
+  eve: {email: eve@example.com}
+"""
+
+
+def test_check_looks_everyone_up(
+    slack: SlackServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who is no full member of a workspace that the app is in could decide nothing; whoever has no address is not asked.
+
+    Without a people file it is wrong usage, and without the option nobody is looked up.
+    """
+    (tmp_path / "people.yaml").write_text(PEOPLE)
+    slack.workspaces["T01"].person("U02", "alice")
+    slack.workspaces["T01"].person("U03", "bob")
+    slack.workspaces["T01"].person("U04", "carol", is_restricted=True)
+    monkeypatch.delenv("GOVERNOR_PEOPLE", raising=False)
+    assert run(["slack", "check", "--everyone"]) == 2
+    assert "name the people file" in capsys.readouterr().err
+    monkeypatch.setenv("GOVERNOR_PEOPLE", str(tmp_path / "people.yaml"))
+    assert not any(name.startswith("person") for name in checked(capsys)[1])
+    assert run(["slack", "check", "--everyone"]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if " person " in line] == [
+        "ok   person alice: slack:T01/U02 is a full member of the workspace",
+        "ok   person bob: slack:T01/U03 is a full member of the workspace",
+        "BAD  person bob: slack:T09/U03: there is no token for workspace T09",
+        "BAD  person carol: slack:T01/U04 could decide nothing: guest",
+        "BAD  person dan: slack:T01/U99 could decide nothing: unknown_user",
+    ]
+
+
+def test_a_web_api_that_is_no_url_is_wrong_usage(
+    slack: SlackServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told before anything is asked."""
+    monkeypatch.setenv("SLACK_API_URL", "slack.com/api")
+    assert run(["slack", "check"]) == 2
+    assert "SLACK_API_URL must be a URL such as" in capsys.readouterr().err and slack.asked == []
 
 
 @pytest.mark.anyio
