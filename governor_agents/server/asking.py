@@ -69,9 +69,9 @@ async def readable(site: Site, reader: Reader, subject: str) -> tuple[tuple[Appr
 async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response:
     """The page. A link that was used shows the outcome alone. Raises `Refused`."""
     approvals, voter = await readable(site, reader, subject)
-    open_ = waiting(approvals)
+    open_ = _asked_of(site, approvals, voter)
     first = (open_ or approvals)[0]
-    refused = refusal_of(site, open_[0], voter) if open_ else ""
+    refused = refusal_of(site, first, voter) if open_ else ""
     used = reader.link and bool((await site.desk.tokens.look(reader.secret, DECIDE)).answer)
     answered = used and (not open_ or any(vote.by == voter.id for vote in first.call.votes))
     message = Message.of(
@@ -102,6 +102,14 @@ async def show(site: Site, reader: Reader, subject: str, told: Told) -> Response
             "fields": fields.fields,
         }
     return page("request.html", status=told.status, **common)
+
+
+def _asked_of(site: Site, approvals: tuple[Approval, ...], voter: Voter) -> tuple[Approval, ...]:
+    """Of identical calls those that this person may decide: one may have come further, or its seat have been handed
+    over. All that wait, where that is none of them.
+    """
+    theirs = (each for each in approvals if each.call.state is CallState.PENDING and not refusal_of(site, each, voter))
+    return waiting(theirs) or waiting(approvals)
 
 
 def refusal_of(site: Site, approval: Approval, voter: Voter) -> str:

@@ -13,9 +13,12 @@ import pytest
 from governor_agents import Decision
 from governor_agents.core.calls import freeze
 from governor_agents.core.records import Approval
+from governor_agents.core.verdicts import Stage
 from governor_agents.directory import open_people
 from governor_agents.server.words import form_token, word_for
+from tests.integration.test_channel_attacks import of, slack, two
 from tests.pages import BOSS, CFO, Office, client, form_in, make_office
+from tests.slack_office import ADDRESS, ALICE, BOB
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +144,54 @@ async def test_an_address_that_goes_to_somebody_else_takes_no_link_or_session_al
         assert (await web.post(f"/requests/{asked.id}", data=form)).status_code == 200
     assert [vote.by for vote in (await fresh(office, asked)).call.votes] == ["alice", "bob"]
     await office.governor.close()
+
+
+async def test_calls_on_one_card_that_got_out_of_step_are_each_decided_by_whom_they_ask(office: Office) -> None:
+    """Of two identical calls one went on to its next stage: the link of whoever is asked about the other still works,
+    and is about that one alone.
+    """
+    stages = (Stage(("a",), (CFO,)), Stage(("b",), (BOSS,)))
+    asked = [await office.ask(stages=stages) for _ in range(2)]
+    cards = [await office.governor.desk.cards.enter(each, "silent") for each in asked]
+    assert cards[0].id == cards[1].id
+    await office.governor.decide(asked[0].id, Decision.approve(), by=CFO)
+    link, other = await office.link(cards[0].id, CFO), await office.link(cards[0].id, BOSS)
+    async with client(office) as web:
+        for path, calls in ((link, "pending pending"), (other, "approved approved")):
+            html = (await web.get(path)).text
+            answer = await web.post(path, data=form_in(html, "decide", decision="approve"))
+            assert answer.status_code == 200 and "may not decide" not in answer.text
+            assert " ".join([(await fresh(office, each)).call.state for each in asked]) == calls
+    assert [(await fresh(office, each)).call.stage for each in asked] == [1, 1]
+
+
+IN_TURN = f"""
+version: 1
+approvals: {{channels: [slack]}}
+rules:
+  - name: in turn
+    tool: "*"
+    then: require_approval
+    stages: [{{approvers: [{ADDRESS[ALICE]}]}}, {{approvers: [{ADDRESS[BOB]}]}}]
+"""
+
+
+async def test_a_card_whose_calls_got_out_of_step_asks_all_whom_they_ask(tmp_path: Path) -> None:
+    """The same in Slack: whoever is asked about the second call keeps the buttons, and is not refused for the first."""
+    async with slack(tmp_path, IN_TURN) as (here, handler):
+        asked = await two(here, lambda: here.wire.ask(amount=5, to="shop"))
+        for each in asked:
+            await handler.notify(each)
+        ahead = min(asked, key=lambda each: each.id)  # the one that the card shows
+        await here.governor.decide(ahead.id, Decision.approve(), by=ADDRESS[ALICE])
+        await handler.notify(await here.governor.approval(ahead.id))
+        assert "approve" in {
+            part["action_id"] for block in of(here).blocks for part in block.get("elements", ()) if "value" in part
+        }
+        for user, stages in ((ALICE, {1}), (BOB, {1})):
+            answer = await here.send(here.slack.click(here.space, of(here, user), "approve", by=user))
+            assert (answer.status, answer.refused) == (200, "")
+            calls = [(await here.governor.approval(each.id)).call for each in asked]
+            assert {call.stage for call in calls} == stages
+            await handler.update(await here.governor.approval(ahead.id), "")
+        assert [call.state for call in calls] == ["approved", "approved"]

@@ -452,10 +452,10 @@ async def test_people_are_looked_up_anew_each_time(tmp_path: Path) -> None:
             assert broken.status_code == 503 and "nobody is identified" in broken.text
             assert "people.yaml" not in broken.text and "4711" not in broken.text
         file.write_text("version: 1\npeople: {bob: {email: boss@example.com}}\n")
-        for path in (f"/requests/{asked.id}", link):
-            assert (await web.get(path)).status_code == 404
+        for path, status in ((f"/requests/{asked.id}", 401), (link, 404)):
+            assert (await web.get(path)).status_code == status
         gone = await web.post(f"/requests/{asked.id}", data=form_in(html, "decide", decision="approve"))
-        assert gone.status_code == 404
+        assert gone.status_code == 401
     assert await state(office, asked.id) is CallState.PENDING
     await office.governor.close()
 

@@ -194,7 +194,8 @@ class EmailHandler:
         """The words for one person, with a fresh link where the whole request fits; and the token in it."""
         asked = [id for id, standing in draft.standings.items() if standing.asked]
         first = approvals[asked[0]] if asked and approval.id not in asked else approval
-        alike = [each.id for each in waiting_alike([first, *approvals.values()]) if each.id != first.id]
+        others = (each for id, each in approvals.items() if id in asked or not asked)
+        alike = [each.id for each in waiting_alike([first, *others]) if each.id != first.id]
         message = Message.of(first, alike=alike if first.call.state is CallState.PENDING else ())
         shown = letter.fitting(message, draft.news)
         token, link = "", None

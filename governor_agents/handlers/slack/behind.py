@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from governor_agents.core.channels import Card, Desk
+from governor_agents.core.identity import Voter
+from governor_agents.core.people import authorise
 from governor_agents.core.records import Approval, Decision
-from governor_agents.errors import NotFound, StaleDecision
+from governor_agents.errors import NotAnApprover, NotFound, StaleDecision
 from governor_agents.handlers.answers import refusal
 from governor_agents.handlers.message import Message
 from governor_agents.handlers.slack.actors import Actor
@@ -54,6 +56,21 @@ class Behind:
             )
         return waits or self.approvals
 
+    def theirs(self, voter: Voter) -> tuple[Approval, ...]:
+        """Of what is asked all that this voter may decide: one of several identical calls may have come further, or its
+        seat have been handed over. All of it where that is nothing: the transition says why. Raises `Refused`.
+        """
+        asked = self.asked()
+        return tuple(each for each in waiting(asked) if _may_decide(each, voter)) or asked
+
+
+def _may_decide(approval: Approval, voter: Voter) -> bool:
+    try:
+        authorise(approval.call, voter, veto=True)
+    except NotAnApprover:
+        return False
+    return True
+
 
 async def look(desk: Desk, value: str, spot: Spot) -> Behind:
     """What a control stands for; ``spot`` is the message it was clicked on.
@@ -97,7 +114,7 @@ async def decide(desk: Desk, behind: Behind, decision: Decision, actor: Actor) -
     if decision.kind != "reject" and waiting(behind.approvals) and not behind.whole:
         raise Refused(403, "not_shown", "This card does not show the arguments whole; open the full request to decide.")
     last = behind.first
-    for approval in _before_others(behind.asked(), decision):
+    for approval in _before_others(behind.theirs(await desk.voter(actor.address)), decision):
         digest = approval.call.digest
         last = await desk.decide(approval.id, decision, by=actor.address, digest=digest, channel=CHANNEL)
     return last

@@ -77,7 +77,7 @@ async def click(desk: Desk, clients: Clients, actor: Actor, payload: Payload) ->
     if action == APPROVE and not behind.first.call.reason_required:
         return said(await decide(desk, behind, Decision.approve(), actor))
     if action in (CLAIM, RELEASE):
-        for approval in behind.asked():
+        for approval in behind.theirs(await desk.voter(actor.address)):
             await desk.take_up(approval.id, by=actor.address, channel=CHANNEL, release=action == RELEASE)
         return Outcome(words="That is noted.")
     if action in _DECISIONS and not waiting(behind.approvals):  # too late: told now, not after a modal
@@ -100,8 +100,9 @@ _DECISIONS: dict[str, Callable[[Approval], Decision]] = {
 
 async def _may_decide(desk: Desk, behind: Behind, actor: Actor) -> None:
     """Refuse now who would be refused when the modal comes back. The transition itself asks again."""
+    voter = await desk.voter(actor.address)
     try:
-        authorise(behind.first.call, await desk.voter(actor.address), veto=True)
+        authorise(behind.theirs(voter)[0].call, voter, veto=True)
     except NotAnApprover as error:
         raise Refused(200, error.code, visible(str(error))) from None
 

@@ -22,7 +22,7 @@ from governor_agents.errors import ChannelUnusable, DeliveryFailed, DirectoryUnr
 from governor_agents.handlers.links import request_page
 from governor_agents.handlers.slack import alerts, home
 from governor_agents.handlers.slack.card import Showing, look
-from governor_agents.handlers.slack.controls import Spot
+from governor_agents.handlers.slack.controls import Spot, waiting
 from governor_agents.handlers.slack.targets import Target, channel_of, people_of, standing
 from governor_agents.handlers.slack.workspaces import API, TIMEOUT, SlackRefused, Workspaces
 
@@ -106,9 +106,11 @@ class SlackHandler:
         return f"{self.name}:{to}" if to else self.name
 
     async def _deciders(self, showing: Showing) -> tuple[str, ...]:
-        """Who can decide now. Raises `DeliveryFailed` when nobody can say."""
+        """Who can decide any of it now. Raises `DeliveryFailed` when nobody can say."""
         try:
-            return await self.desk.deciders(showing.view.first) if showing.view.waits else ()
+            differ = {(each.call.stage, each.call.handed): each for each in waiting(showing.view.approvals)}
+            asked = [await self.desk.deciders(each) for each in differ.values()]
+            return tuple(dict.fromkeys(person for people in asked for person in people))
         except DirectoryUnreadable as error:
             raise DeliveryFailed(str(error)) from None
 

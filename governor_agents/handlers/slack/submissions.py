@@ -122,6 +122,6 @@ async def _delegate(desk: Desk, behind: Behind, values: Json, actor: Actor) -> O
     chosen = modals.given(values, TO) or ""
     if not (chosen.isascii() and chosen.isdigit() and int(chosen) < len(people)):
         return Outcome(errors({TO: "choose somebody"}))
-    for approval in behind.asked():
+    for approval in behind.theirs(await desk.voter(actor.address)):
         await desk.delegate(approval.id, to=people[int(chosen)], by=actor.address, channel=CHANNEL)
     return Outcome(CLEAR, words="Your hand-over is recorded.")
