@@ -70,6 +70,11 @@ def call_document(run: Run, call: Call) -> dict[str, Any]:
         "taken_up": None if call.taken_up is None else asdict(call.taken_up),
         "comments": [asdict(each) for each in call.comments],
         "reminders": list(call.reminders),
+        "not_told": [
+            {"channel": each.channel, "what": each.what, "tries": each.tries, "due": each.due, "held": each.held}
+            for each in run.outbox
+            if each.n == call.n
+        ],
         "votes": [
             {
                 "by": vote.by,

@@ -6,6 +6,7 @@ Whoever decides here is who the operating system says runs the command; there is
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,7 @@ from governor_agents.errors import ArgumentsError, ConfigError, StaleDecision
 from governor_agents.handlers.message import Message, asks, when
 from governor_agents.handlers.terminal import local_person, print_message
 from governor_agents.handlers.visible import visible
-from governor_agents.handlers.words import after_decision
+from governor_agents.handlers.words import after_decision, untold
 
 if TYPE_CHECKING:
     from governor_agents.governor import Governor
@@ -83,6 +84,11 @@ def show(ctx: typer.Context, id: Id, as_json: AsJson = False, store: StoreUrl = 
         return
     message = Message.of(approval)
     print_message(console(), message)
+    missing = list(untold(approval.run, time.time(), place.commands, approval.call.n))
+    if missing:
+        say("\nnot everywhere yet:" if not sys.stdout.isatty() else "not everywhere yet:", "dim")
+        for line in missing:
+            say(f"  {line}")
     if message.waits:
         say("\ndecide:" if not sys.stdout.isatty() else "decide:", "dim")
         for line in place.commands.deciding(message, approval.id)[1:]:

@@ -13,6 +13,7 @@ import typer
 from governor_agents.cli.loading import check_store, load_governors
 from governor_agents.cli.opening import Globals, StoreUrl
 from governor_agents.cli.printing import note
+from governor_agents.core.urls import shown
 from governor_agents.handlers.visible import visible
 
 if TYPE_CHECKING:
@@ -45,9 +46,20 @@ def worker(
     for governor in governors:
         check_store(spec, governor, store)
     _log()
+    if not once:
+        note(f"working on {_of(governors)}; SIGTERM or Ctrl-C ends it")
     done = asyncio.run(_work(governors, once, concurrency, checkpoint_every))
     if once:  # a worker that goes on counts nothing; its log says what it did
         note(f"{done} {'step' if done == 1 else 'steps'} done")
+
+
+def _of(governors: list[Governor]) -> str:
+    """The stores, and the tenants where that is not the usual one."""
+    told = []
+    for governor in governors:
+        tenant = "" if governor.tenant == "default" else f" (tenant {governor.tenant})"
+        told.append(shown(governor.store.url) + tenant)
+    return visible(", ".join(dict.fromkeys(told)))
 
 
 async def _work(governors: list[Governor], once: bool, concurrency: int, every: float) -> int:

@@ -85,6 +85,24 @@ def explain(run: Run, now: float, commands: Commands | None = None) -> Explanati
     return found
 
 
+def untold(run: Run, now: float, commands: Commands, n: int | None = None) -> Iterator[str]:
+    """Which channels do not show a call as it stands, and what becomes of that: of call ``n``, or of all."""
+    seen = set[tuple[int, str]]()
+    for notice in run.outbox:
+        late = notice.tries or notice.due <= now
+        if n not in (None, notice.n) or notice.held or not late or (notice.n, notice.channel) in seen:
+            continue
+        seen.add((notice.n, notice.channel))
+        id, channel = visible(approval_id(run.id, notice.n)), visible(notice.channel)
+        if not notice.tries:
+            worker = Commands(commands.store).line("worker", "APP:GOVERNOR")  # the tenant is the one of the app
+            yield f"{id} is not told to {channel} yet; a worker does that: {worker}"
+            continue
+        tries = "1 try" if notice.tries == 1 else f"{notice.tries} tries"
+        why = commands.line("runs timeline", run.id)
+        yield f"{id} is not told to {channel}: {tries} failed, the next comes at {when(notice.due)}; why: {why}"
+
+
 def _queued(run: Run, now: float, commands: Commands) -> Explanation:
     return Explanation(
         "waits for a worker to start it" + _later(run, now),
@@ -124,7 +142,8 @@ def _waiting(run: Run, now: float, commands: Commands) -> Explanation:
         )
         details.append(f"{visible(approval.id)} {visible(approval.tool)}: asks {asks(approval.call)}; {until}")
         ways.append(commands.line("inbox show", approval.id))
-    people = "1 decision" if len(details) == 1 else f"{len(details)} decisions"
+    people = "1 decision" if len(ways) == 1 else f"{len(ways)} decisions"
+    details.extend(untold(run, now, commands))
     return Explanation(f"waits for {people}", tuple(details), (*ways, _cancel(run, commands)))
 
 

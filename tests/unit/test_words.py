@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from governor_agents.core.calls import freeze
-from governor_agents.core.records import Approval, Attempt, Call, CallState, Lease, Run, RunState
+from governor_agents.core.records import Approval, Attempt, Call, CallState, Lease, Notice, Run, RunState
 from governor_agents.core.verdicts import Stage
 from governor_agents.handlers.words import Commands, after_decision, explain
 
@@ -143,6 +143,30 @@ def test_every_state_is_explained_in_visible_text(state: RunState) -> None:
         found = explain(replace(run, blocked=blocked), NOW, Commands(store=evil, tenant=evil))
         assert all(text.isprintable() for text in (found.because, *found.details, *found.ways))
         assert bool(found.ways) != state.ended
+
+
+@pytest.mark.parametrize(
+    ("notice", "told"),
+    [
+        ({}, "is not told to slack yet; a worker does that: governor-agents worker APP:GOVERNOR"),
+        ({"tries": 1}, "is not told to slack: 1 try failed, the next comes at 2026-11-18 11:06:40 UTC; why: "),
+        (
+            {"tries": 3, "due": NOW + 9},
+            "is not told to slack: 3 tries failed, the next comes at 2026-11-18 11:06:49 UTC",
+        ),
+        ({"due": NOW + 9}, ""),  # a reminder that is not due
+        ({"held": True}, ""),  # is told in words of its own
+    ],
+)
+def test_what_a_channel_does_not_show_yet_is_told(notice: dict[str, object], told: str) -> None:
+    """A request that nobody has heard of does not look like one that people think about; once for each channel."""
+    notices = tuple(replace(Notice(f"n{at}", 1, "asked", "slack", NOW), **notice) for at in (1, 2))
+    found = explain(run_in(RunState.WAITING, CallState.PENDING, outbox=notices), NOW)
+    assert found.because == "waits for 1 decision"
+    assert [line for line in found.details if "not told" in line] == [
+        line for line in found.details if told and told in line
+    ]
+    assert len(found.details) == 1 + bool(told)
 
 
 def test_after_decision_says_what_follows() -> None:

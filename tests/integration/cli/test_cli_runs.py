@@ -110,6 +110,12 @@ def test_show_explains_and_names_the_ways_on(shop) -> None:
     shown = shop("runs", "show", run).out
     assert shown.startswith(f"run {run} is waiting: waits for 1 decision\n")
     assert f"  governor-agents inbox show {id}\n" in shown and f"  governor-agents runs cancel {run}\n" in shown
+    untold = f"  {id} is not told to terminal yet; a worker does that: governor-agents worker APP:GOVERNOR\n"
+    assert untold in shown and untold in shop("inbox", "show", id).out
+    assert [each["channel"] for each in shop("inbox", "show", id, "--json").json["not_told"]] == ["terminal"]
+    shop.work()
+    assert "not told" not in shop("runs", "show", run).out + shop("inbox", "show", id).out
+    assert shop("inbox", "show", id, "--json").json["not_told"] == []
     assert "a\\u{202E}b" in shown and "\u202e" not in shown
     shop("inbox", "approve", id)
     assert "governor-agents worker APP:GOVERNOR" in shop("runs", "show", run).out
@@ -237,15 +243,24 @@ def test_worker_takes_the_store_of_the_option(shop) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_worker_lets_the_run_in_hand_come_to_rest(shop, number: int) -> None:
-    """A signal while the tool runs: the tool ends, its result is recorded, the process ends with 0."""
+    """A signal while the tool runs: the tool ends, its result is recorded, the process ends with 0.
+
+    It has said where it works, so that nobody takes its silence for a hang.
+    """
     app = shop.folder / "app.py"
     app.write_text(
         app.read_text().replace('    with Path("ledger")', '    __import__("time").sleep(1)\n    with Path("ledger")')
     )
     id = shop.ask()
     shop("inbox", "approve", id)
-    process = subprocess.Popen(shop.command("worker", "app:governor"), env=shop.environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        shop.command("worker", "app:governor"), env=shop.environment, stderr=subprocess.PIPE, text=True
+    )
     try:
+        assert process.stderr is not None
+        assert re.fullmatch(
+            r"governor-agents: working on sqlite:.*governor\.db; SIGTERM or Ctrl-C ends it\n", process.stderr.readline()
+        )
         for _ in range(300):
             if shop("runs", "show", id[:-2], "--json").json["calls"][0]["state"] == "executing":
                 break
