@@ -61,12 +61,6 @@ def check(quiet: QuietHours) -> None:
         raise ConfigError("quiet hours on all seven days leave no time to decide in")
 
 
-def is_quiet(at: float, quiet: QuietHours) -> bool:
-    """True when this moment (epoch seconds) lies in them."""
-    zone = _zone(quiet.zone)
-    return zone is not None and _holds(quiet, datetime.fromtimestamp(at, zone))
-
-
 def after(start: float, seconds: float, quiet: QuietHours | None) -> float:
     """The moment at which ``seconds`` outside of quiet hours have passed since ``start`` (both epoch seconds).
 

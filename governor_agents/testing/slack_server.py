@@ -294,10 +294,6 @@ class SlackServer:
         self._spent.add(trigger)
         return self._triggers[trigger]
 
-    def expire_triggers(self) -> None:
-        """Three seconds have passed since every click."""
-        self._triggers.clear()
-
     def _trigger(self, who: str) -> str:
         trigger = f"{uuid.uuid4().int % 10**13}.{uuid.uuid4().int % 10**12}.{uuid.uuid4().hex}"
         self._triggers[trigger] = who

@@ -185,7 +185,7 @@ class Worker:
         if isinstance(run, Exception):
             self._complain(f"run {record.id}", run)
             return None
-        if key in self._busy or self._is_put_off(key, record, run) or not self._hands.remove(key, run):
+        if key in self._busy or self._is_put_off(key, record) or not self._hands.remove(key, run):
             return None
         loop = asyncio.get_running_loop()
         if not once and not self._hands.take(governor, record, run, loop.time()):
@@ -199,7 +199,7 @@ class Worker:
         self._busy.pop(key, None)
         self._hands.drop(key)
 
-    def _is_put_off(self, key: Key, record: Record, run: Run) -> bool:
+    def _is_put_off(self, key: Key, record: Record) -> bool:
         v, until = self._put_off.get(key, (0, 0.0))
         return v == record.v and asyncio.get_running_loop().time() < until
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -167,7 +166,9 @@ def test_no_text_becomes_more_than_text(office: Office, browser: Browser) -> Non
 
 @pytest.mark.timeout(300)
 def test_a_page_without_escaping_is_caught(
-    office: Office, browser: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    office: Office,
+    browser: Browser,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Control: the same templates with escaping switched off add script nodes."""
     loader = jinja2.PackageLoader("governor_agents.server")

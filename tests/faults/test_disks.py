@@ -126,7 +126,7 @@ async def test_a_full_disk(small_disk: Path, caplog: pytest.LogCaptureFixture) -
         assert sorted(shop.ran) == [0, 1, 2] and len(await governor.list_runs()) == 3
 
 
-async def test_a_disk_that_fills_up_after_the_tool_ran(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disk_that_fills_up_after_the_tool_ran(small_disk: Path) -> None:
     """The effect is there and its result cannot be written: a doubt in the end, never a second effect."""
     shop = Shop(small_disk / "store.db", lease=1.0)
     ballast = small_disk / "ballast"

@@ -48,7 +48,8 @@ async def to_redis(request: pytest.FixtureRequest, redis_server: RedisServer) ->
 
 @pytest.mark.parametrize("how", HOWS)
 async def test_redis_does_what_is_not_answered(
-    how: How, to_redis: tuple[Proxy, Any], redis_server: RedisServer
+    how: How,
+    to_redis: tuple[Proxy, Any],
 ) -> None:
     """The client gets an error; the server has done it, or never saw it; the next request goes through."""
     proxy, client = to_redis

@@ -35,7 +35,6 @@ from tests.servers import MongoServer, Process, RedisServer, free_port
 pytestmark = pytest.mark.timeout(600)
 SECRET = "pl4nted-pass"
 MONGO = "directConnection=true&retryWrites=false&serverSelectionTimeoutMS=1000"
-OWN_LOG = "governor_agents"
 
 
 @dataclass(frozen=True)

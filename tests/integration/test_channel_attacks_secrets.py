@@ -81,7 +81,7 @@ async def test_no_log_holds_the_link_of_a_mail(caplog: pytest.LogCaptureFixture)
     assert link not in said(caplog)
 
 
-async def test_tokens_may_be_asked_at_the_same_time(tmp_path: Path) -> None:
+async def test_tokens_may_be_asked_at_the_same_time() -> None:
     """Slack was away at the start, and two requests ask for the workspace at once: both find it."""
     with SlackServer() as slack:
         space = slack.workspace("T01")

@@ -355,7 +355,8 @@ START = [
 
 @pytest.mark.parametrize(("options", "said"), START, ids=[said for _, said in START])
 async def test_wrong_settings_are_found_at_the_start(
-    options: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, str],
+    said: str,
 ) -> None:
     """One line with the mend, no password, before anybody is asked; the right settings start."""
     with SmtpServer(users=LOGIN) as server:

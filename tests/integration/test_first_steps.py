@@ -125,7 +125,7 @@ def test_a_missing_framework_is_one_line(module: str, library: str, extra: str) 
     assert f"pip install 'governor-agents[{extra}]'" in done.stderr.strip().splitlines()[-1]
 
 
-async def test_the_same_pause_handed_over_twice_is_one_run(governor: Governor) -> None:
+async def test_the_same_pause_handed_over_twice_is_one_run() -> None:
     """A retried web handler does not ask people twice for one pause."""
     from agents import Agent, RunConfig, Runner, function_tool
 

@@ -378,7 +378,7 @@ async def test_an_interrupt_that_is_no_approval_ends_a_governed_run(store: str, 
         await app.governor.run("support", "go")
 
 
-async def test_what_stops_the_loop_is_no_message_for_the_model(store: str, ledger: Ledger) -> None:
+async def test_what_stops_the_loop_is_no_message_for_the_model() -> None:
     from langgraph.errors import GraphBubbleUp
 
     from governor_agents.adapters.langchain.attempt import stopping

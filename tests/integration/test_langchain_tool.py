@@ -101,7 +101,7 @@ REMOTE = StructuredTool(
 )
 
 
-async def test_tools_of_every_kind_are_governed(store: str, ledger: Ledger) -> None:
+async def test_tools_of_every_kind_are_governed(ledger: Ledger) -> None:
     turns = [[("ask_lend", {"amount": 3})], [("ask_remote", {"amount": 4})]]
     for build in (plain_graph, App.plain):
         app = App("memory://", ledger, turns, tools=[Lend(), REMOTE], build=build)

@@ -73,7 +73,7 @@ async def test_one_snapshot_resumed_twice_at_once_under_one_claim_runs_the_tool_
     assert ledger.lines == ["refund 4711 10.0"]
 
 
-async def test_one_snapshot_resumed_twice_without_us_runs_the_tool_twice(ledger: Ledger) -> None:
+async def test_one_snapshot_resumed_twice_without_us_runs_the_tool_twice() -> None:
     """Negative control of the tests above and below."""
     model, ran = Scripted([("own_gate", {})]), []
 
@@ -122,7 +122,7 @@ async def test_a_death_after_the_result_is_answered_from_the_record(store: str, 
 
 @pytest.mark.parametrize("patient", [True, False])
 async def test_a_tool_that_ends_the_run_lets_the_tool_beside_it_finish(
-    store: str, ledger: Ledger, patient: bool, monkeypatch: pytest.MonkeyPatch
+    store: str, patient: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK would cancel it, and a cancelled call is a doubt. Without our patience (the control) it is one."""
     working, failed, wait = asyncio.Event(), asyncio.Event(), Stretch.alone

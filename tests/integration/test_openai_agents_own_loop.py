@@ -95,7 +95,7 @@ async def test_an_approval_given_to_the_sdk_behind_our_back_runs_nothing(
     assert "Not run: this call needs the approval of a person, and nobody was asked." in model.outputs
 
 
-async def test_without_governing_the_same_approval_runs_the_tool(ledger: Ledger) -> None:
+async def test_without_governing_the_same_approval_runs_the_tool() -> None:
     """Negative control of the test above."""
     model = Scripted([("own_gate", {})])
     agent = Agent(name="A", model=model, tools=[own_gate])

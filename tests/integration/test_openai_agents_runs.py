@@ -176,7 +176,7 @@ async def test_a_failing_tool_is_recorded_failed_and_the_model_hears_what_it_alw
 
 
 @pytest.mark.parametrize("custom", [True, False])
-async def test_a_tools_own_failure_policy_is_kept(store: str, ledger: Ledger, custom: bool) -> None:
+async def test_a_tools_own_failure_policy_is_kept(store: str, custom: bool) -> None:
     """A formatter's words reach the model; without one the exception ends the run. Both are FAILED in the record."""
 
     def formatted(ctx: Any, error: Exception) -> str:
@@ -224,7 +224,7 @@ async def test_bad_arguments_beside_an_asked_call_wait_with_it(store: str, ledge
     assert sorted(text[:8] for text in model.outputs) == ["Not run:", "wired bo"]
 
 
-async def test_no_arguments_at_all_are_an_empty_object(store: str, ledger: Ledger) -> None:
+async def test_no_arguments_at_all_are_an_empty_object(store: str) -> None:
     ran = []
 
     @function_tool

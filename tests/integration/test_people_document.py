@@ -99,7 +99,7 @@ def test_python_takes_the_same_words() -> None:
     governor.close_sync()
 
 
-def test_a_class_of_ones_own_is_a_directory(tmp_path: Path) -> None:
+def test_a_class_of_ones_own_is_a_directory() -> None:
     """The class on the page, held by a governor: its people are asked, and nobody else."""
     found: dict[str, type] = {}
     exec(compile(PYTHON[1], "directory.py", "exec"), found)

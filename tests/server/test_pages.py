@@ -213,7 +213,7 @@ async def mailed(office: Office) -> list[str]:
     return [address for address, _ in office.mails]
 
 
-async def test_unknown_addresses_look_like_known_ones(office: Office, web: httpx.AsyncClient) -> None:
+async def test_unknown_addresses_look_like_known_ones(office: Office) -> None:
     """The same status, headers and page; nobody unknown gets a mail, and nobody too many."""
     await office.ask()
     pages = []

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from governor_agents.core import hours
-from governor_agents.core.hours import DAYS, QuietHours, after, check, is_quiet
+from governor_agents.core.hours import DAYS, QuietHours, after, check
 from governor_agents.errors import ConfigError
 
 BERLIN = QuietHours("Europe/Berlin", "18:00", "08:00", ("sat", "sun"))
@@ -48,6 +48,15 @@ def test_without_quiet_hours_time_runs_on() -> None:
     assert after(100.0, 50.0, None) == 150.0
     assert after(100.0, 50.0, QuietHours("Nowhere/At_all", "18:00", "08:00")) == 150.0
     assert after(100.0, 50.0, QuietHours("UTC", days=DAYS)) == 150.0
+
+
+def is_quiet(moment: float, quiet: QuietHours) -> bool:
+    """The same, said again of the texts that a clock on the wall shows."""
+    local = datetime.fromtimestamp(moment, ZoneInfo(quiet.zone))
+    now, start, end = local.strftime("%H:%M"), quiet.start, quiet.end
+    if DAYS[local.weekday()] in quiet.days:
+        return True
+    return start != end and (start <= now < end if start < end else not end <= now < start)
 
 
 def by_minutes(start: float, seconds: float, quiet: QuietHours) -> float:

@@ -71,7 +71,7 @@ def test_another_place_or_another_key_is_refused() -> None:
         Keys.generate().open(sealed, b"place")
 
 
-def test_a_key_id_of_another_ring_is_bound(path: Path, tmp_path: Path) -> None:
+def test_a_key_id_of_another_ring_is_bound(path: Path) -> None:
     """The id in the header is authenticated: the same key under another name does not open."""
     sealed = Keys.from_file(path).seal(b"text", b"")
     document = json.loads(path.read_text())

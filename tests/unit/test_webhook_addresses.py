@@ -217,7 +217,7 @@ async def test_redirects_are_not_followed(status: int) -> None:
         assert len(server.posts) == 1 and inside.connections == 0
 
 
-async def test_loopback_is_reached_only_by_the_switch_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loopback_is_reached_only_by_the_switch_of_tests() -> None:
     """The same receiver without the switch: 0 connections."""
     with WebhookServer() as server:
         for switched in (False, True):

@@ -294,9 +294,7 @@ async def test_who_stays_open_ends_what_others_left(store: MongoDBStore, place: 
 
 
 @pytest.mark.parametrize("swap", [False, True])
-async def test_a_large_write_that_was_suspended_is_begun_anew(
-    store: MongoDBStore, place: Somewhere, swap: bool
-) -> None:
+async def test_a_large_write_that_was_suspended_is_begun_anew(store: MongoDBStore, swap: bool) -> None:
     """By the store's clock it took two hours: what went ahead may be swept before the document comes, so it does not come."""
     if swap:
         await put(store, record())

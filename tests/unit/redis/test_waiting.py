@@ -91,7 +91,7 @@ async def test_lost_subscription_wakes_and_is_made_anew(store: RedisStore, serve
     await asyncio.to_thread(wait_until, lambda: listeners(server) == 1, "the new subscription")
 
 
-async def test_whoever_listens_and_ended_is_followed(store: RedisStore, server: RedisServer) -> None:
+async def test_whoever_listens_and_ended_is_followed(store: RedisStore) -> None:
     """A task that ended, by a fault of whatever it uses, does not leave the store deaf."""
     assert store._client is not None and store._client.waking._listening is not None
     ended = store._client.waking._listening

@@ -245,7 +245,7 @@ async def test_open_raced_on_a_new_file_makes_one_store(make: Maker) -> None:
     assert sorted(sums) == list(range(1, 9))
 
 
-async def test_open_at_once_by_several_tasks_opens_once(store: SQLiteStore, make: Maker) -> None:
+async def test_open_at_once_by_several_tasks_opens_once(make: Maker) -> None:
     """Whoever comes second waits until it is open."""
     other = make()
     await asyncio.gather(*(other.open() for _ in range(5)))

@@ -201,9 +201,7 @@ async def test_writes_of_the_same_moment_share_a_commit(store: SQLiteStore) -> N
     assert said.count("COMMIT") == 1
 
 
-async def test_log_is_begun_anew_under_load(
-    store: SQLiteStore, file: Path, make: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_log_is_begun_anew_under_load(store: SQLiteStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write-ahead log does not grow for ever; somebody who reads for long only puts it off."""
     monkeypatch.setattr(sqlite_thread, "LONG_LOG", 1)
     log = file.with_name(file.name + "-wal")
@@ -374,7 +372,7 @@ async def test_late_stays_late_over_a_restart(make: Maker) -> None:
     assert (await other.swap(replace(RECORD, v=1), op="c", not_after=deadline)).late
 
 
-async def test_now_asks_the_thread_when_it_cannot_read(store: SQLiteStore, make: Maker) -> None:
+async def test_now_asks_the_thread_when_it_cannot_read(store: SQLiteStore) -> None:
     """The short way round the thread is only a short way."""
     assert store._reader is not None
     store._reader.close()
