@@ -195,3 +195,23 @@ async def test_a_card_whose_calls_got_out_of_step_asks_all_whom_they_ask(tmp_pat
             assert {call.stage for call in calls} == stages
             await handler.update(await here.governor.approval(ahead.id), "")
         assert [call.state for call in calls] == ["approved", "approved"]
+
+
+async def test_a_call_that_joined_a_card_rings_when_its_turn_comes(tmp_path: Path) -> None:
+    """Alice had approved the first when the second came, and Bob's click was for both: now the second waits for her
+    alone, and an updated card rings nobody's bell.
+    """
+    async with slack(tmp_path) as (here, handler):
+        first, second = await two(here, lambda: here.wire.ask(amount=5, to="shop"))
+        await handler.notify(first)
+        await here.send(here.slack.click(here.space, of(here), "approve", by=ALICE))
+        await handler.notify(second)
+        for _ in range(2):
+            await handler.update(await here.governor.approval(second.id), "")
+        assert [len(here.space.direct(user).messages) for user in (ALICE, BOB)] == [1, 1]
+        await here.send(here.slack.click(here.space, of(here, BOB), "approve", by=BOB))
+        assert [vote.by for vote in (await here.governor.approval(second.id)).call.votes] == [ADDRESS[BOB]]
+        for _ in range(2):
+            await handler.update(await here.governor.approval(first.id), "")
+        assert [len(here.space.direct(user).messages) for user in (ALICE, BOB)] == [2, 1]
+        assert "waits for your decision now" in str(here.space.direct(ALICE).messages[1].blocks)

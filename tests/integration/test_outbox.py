@@ -65,7 +65,7 @@ BREAKS: dict[str, Break] = {
 
 def mend(servers: Three) -> None:
     """Everything works again."""
-    if servers.slack._thread is None:
+    if servers.slack._runner is None:
         servers.slack.start()
     servers.slack.calm()
     servers.mail.trouble, servers.hook.trouble, servers.hook.standing = "", "", (200, {})

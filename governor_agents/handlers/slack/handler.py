@@ -87,6 +87,8 @@ class SlackHandler:
             return
         showing = Showing(self.desk, self.workspaces, await look(self.desk, entered, approval))
         await self._refresh(showing, await self._targets(await self._deciders(showing), to))
+        if showing.view.waits:
+            await self._tell_of_next(showing, to)
 
     async def show_home(self, team: str, user: str) -> None:
         """Publish somebody's home tab: what waits for them. Raises `DeliveryFailed`, `DirectoryUnreadable`."""
@@ -107,10 +109,14 @@ class SlackHandler:
 
     async def _deciders(self, showing: Showing) -> tuple[str, ...]:
         """Who can decide any of it now. Raises `DeliveryFailed` when nobody can say."""
+        differ = {(each.call.stage, each.call.handed): each for each in waiting(showing.view.approvals)}
+        asked = [await self._deciders_of(each) for each in differ.values()]
+        return tuple(dict.fromkeys(person for people in asked for person in people))
+
+    async def _deciders_of(self, approval: Approval) -> tuple[str, ...]:
+        """Who can decide it now. Raises `DeliveryFailed` when nobody can say."""
         try:
-            differ = {(each.call.stage, each.call.handed): each for each in waiting(showing.view.approvals)}
-            asked = [await self.desk.deciders(each) for each in differ.values()]
-            return tuple(dict.fromkeys(person for people in asked for person in people))
+            return await self.desk.deciders(approval)
         except DirectoryUnreadable as error:
             raise DeliveryFailed(str(error)) from None
 
@@ -123,6 +129,15 @@ class SlackHandler:
             return people_of(people, self.desk.reach)
         except (ChannelUnusable, DirectoryUnreadable) as error:
             raise DeliveryFailed(str(error)) from None
+
+    async def _tell_of_next(self, showing: Showing, to: str) -> None:
+        """Ring for an identical call whose turn it is now: nothing was said of it while the one before it waited."""
+        oldest = showing.view.oldest
+        done = {name for vote in oldest.call.votes for name in (vote.by, vote.seat)}
+        left = [person for person in await self._deciders_of(oldest) if person not in done]
+        stands = {place.to for place in showing.view.card.places if place.ref}
+        targets = [target for target in await self._targets(left, to) if target.users and target.to in stands]
+        await _each(targets, lambda target: self._ask(showing, target))
 
     async def _ask(self, showing: Showing, target: Target) -> None:
         """Post the card there, or tell those who were not told yet."""
