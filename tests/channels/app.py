@@ -18,7 +18,8 @@ from agents import Agent
 
 from governor_agents import Governor, PolicySet
 from governor_agents.directory import PeopleFile
-from tests.integration.openai_agents_app import Ledger, Scripted, make_tools
+from tests.integration.ledger import Ledger
+from tests.integration.openai_agents_app import Scripted, make_tools
 
 CHANNELS = ("slack", "email", "terminal")
 

@@ -23,7 +23,8 @@ def openai(store: str, ledger: Path) -> Governor:
 
 def langchain(store: str, ledger: Path) -> Governor:
     """The application on LangChain."""
-    from tests.integration.langchain_app import App, Ledger
+    from tests.integration.langchain_app import App
+    from tests.integration.ledger import Ledger
 
     return App(store, Ledger(ledger), [[("pay", {"amount": 50})]]).governor
 

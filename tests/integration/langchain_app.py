@@ -20,6 +20,7 @@ from langchain_core.tools import BaseTool, tool
 
 from governor_agents import Decision, Governor, PolicySet, Run, Worker
 from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
+from tests.integration.ledger import Ledger
 
 ANN, BOB = "local:ann", "local:bob"
 
@@ -72,21 +73,6 @@ class Scripted(BaseChatModel):
     def results(self) -> list[ToolMessage]:
         """The tool messages that the model read last."""
         return [message for message in self.seen[-1] if isinstance(message, ToolMessage)]
-
-
-class Ledger:
-    """What really happened, in a file that outlives every process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, line: str) -> None:
-        with self.path.open("a") as file:
-            file.write(line + "\n")
-
-    @property
-    def lines(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
 
 
 def make_tools(ledger: Ledger) -> list[BaseTool]:

@@ -26,6 +26,7 @@ from governor_agents.claims import Claim, held
 from governor_agents.core.calls import Tool
 from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
+from tests.integration.ledger import Ledger
 
 set_tracing_disabled(True)
 
@@ -107,21 +108,6 @@ def tool_call(name: str, arguments: Any) -> ResponseFunctionToolCall:
 def message(text: str) -> ResponseOutputMessage:
     content = [ResponseOutputText(type="output_text", text=text, annotations=[])]
     return ResponseOutputMessage(id="msg", type="message", role="assistant", status="completed", content=content)
-
-
-class Ledger:
-    """The only witness of effects: a file, one line for each time a tool ran."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, line: str) -> None:
-        with self.path.open("a") as file:
-            file.write(line + "\n")
-
-    @property
-    def lines(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
 
 
 class Table:

@@ -1,6 +1,5 @@
 """Halting where no governor drives, and where agents run agents: own loops, tools that run agents, approved and allowed."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from governor_agents import Decision, Governor, Verdict, Worker
 from governor_agents.core.records import CallState, RunState
 from governor_agents.core.settling import HALT
 from tests.integration.langchain_app import ANN, App, async_expert, supervisor
-from tests.integration.langchain_app import Ledger as LangChainLedger
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
-    Ledger,
     Scripted,
     Table,
     decide,
@@ -28,20 +26,6 @@ from tests.integration.test_what_was_approved import of_call, rewrite
 pytestmark = pytest.mark.anyio
 
 OP = "local:op"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
-
-
-def langchain_ledger(ledger: Ledger) -> LangChainLedger:
-    return LangChainLedger(ledger.path)
 
 
 # -- loops of one's own -----------------------------------------------------------------------------------------------
@@ -61,7 +45,7 @@ async def test_own_openai_loop_is_told(store: str, ledger: Ledger) -> None:
 
 async def test_own_langgraph_loop_without_a_run_is_told(store: str, ledger: Ledger) -> None:
     """A checkpointer of somebody else: no record, the model hears why."""
-    app = App(store, langchain_ledger(ledger), [[("note", {"text": "n"})]])
+    app = App(store, ledger, [[("note", {"text": "n"})]])
     app.agent.checkpointer = InMemorySaver()
     async with app.governor:
         await app.governor.halt("tool:note", by=OP)
@@ -74,7 +58,7 @@ async def test_own_langgraph_loop_without_a_run_is_told(store: str, ledger: Ledg
 
 async def test_own_langgraph_loop_with_a_run_pauses_and_goes_on_when_lifted(store: str, ledger: Ledger) -> None:
     """On our saver the loop is a run: it pauses, is handed over, stands still, and a worker ends it after the lift."""
-    app = App(store, langchain_ledger(ledger), [[("note", {"text": "n"})]])
+    app = App(store, ledger, [[("note", {"text": "n"})]])
     config: Any = {"configurable": {"thread_id": "t"}}
     async with app.governor as governor:
         await governor.halt("tool:note", by=OP)
@@ -128,21 +112,20 @@ async def test_an_agent_used_as_a_tool_is_stopped(store: str, ledger: Ledger, bi
 async def test_a_tool_that_runs_a_graph_is_stopped(store: str, ledger: Ledger, name: str, scope: str) -> None:
     """LangChain: the same."""
     scope = scope.replace("expert", name)
-    kept = langchain_ledger(ledger)
     build = supervisor(
         [[("note", {"text": "in"})], "inner done"], lambda inner, ledger: async_expert(inner, ledger, name)
     )
-    app = App(store, kept, [[(name, {"question": "q"})]], build=build)
+    app = App(store, ledger, [[(name, {"question": "q"})]], build=build)
     async with app.governor as governor:
         await governor.halt(scope, by=OP)
         run = await governor.run("support", "go")
         if name == "ask_expert":
             run = await governor.resume((await app.decide(run, Decision.approve(), by=ANN)).id)
         assert (run.state, run.blocked, run.blocked_detail) == (RunState.BLOCKED, HALT, scope)
-        assert kept.lines == ([] if scope == f"tool:{name}" else ["asked q"])
+        assert ledger.lines == ([] if scope == f"tool:{name}" else ["asked q"])
         await governor.lift(scope, by=OP)
         run = await governor.resume(run.id)
-        assert run.status == "completed" and kept.lines.count("note in") == 1
+        assert run.status == "completed" and ledger.lines.count("note in") == 1
 
 
 async def test_an_approved_agent_tool_whose_record_was_changed_does_not_begin(store: str, ledger: Ledger) -> None:
@@ -161,13 +144,12 @@ async def test_an_approved_agent_tool_whose_record_was_changed_does_not_begin(st
 
 async def test_an_approved_graph_tool_whose_record_was_changed_does_not_begin(store: str, ledger: Ledger) -> None:
     """LangChain: the same."""
-    kept = langchain_ledger(ledger)
 
     def made() -> App:
         build = supervisor(
             [[("note", {"text": "in"})], "done"], lambda inner, ledger: async_expert(inner, ledger, "ask_expert")
         )
-        return App(store, kept, [[("ask_expert", {"question": "q"})]], build=build)
+        return App(store, ledger, [[("ask_expert", {"question": "q"})]], build=build)
 
     app = made()
     async with app.governor as governor:
@@ -176,4 +158,4 @@ async def test_an_approved_graph_tool_whose_record_was_changed_does_not_begin(st
     async with made().governor as governor:
         await governor.resume(run.id)
         [call] = await governor.calls(run.id)
-        assert (call.state, call.code) == (CallState.SUPERSEDED, "record_changed") and kept.lines == []
+        assert (call.state, call.code) == (CallState.SUPERSEDED, "record_changed") and ledger.lines == []

@@ -1,7 +1,6 @@
 """Loops of one's own: ``graph.invoke`` on a `GovernorSaver` is a durable run, without ``governor.run``."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +13,12 @@ from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError, IllegalTransition
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
-from tests.integration.langchain_app import App, Ledger, async_expert, make_tools, supervisor
+from tests.integration.langchain_app import App, async_expert, make_tools, supervisor
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
 PAY = [[("pay", {"amount": 100}), ("note", {"text": "a"})]]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 def on(thread: str, **more: Any) -> Any:

@@ -14,7 +14,8 @@ from governor_agents import Governor, Verdict
 from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
 from governor_agents.core import driving
 from governor_agents.core.records import Change, Run, RunState
-from tests.integration.langchain_app import Ledger, Scripted
+from tests.integration.langchain_app import Scripted
+from tests.integration.ledger import Ledger
 
 
 class Hanging(Scripted):

@@ -1,6 +1,5 @@
 """Agents inside tools and inside nodes: their calls reach people too, and nothing around them runs twice."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +12,10 @@ from governor_agents.adapters.langchain import GovernorMiddleware
 from governor_agents.adapters.langchain.graphs import graphs_of
 from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError, UngovernedTool
-from tests.integration.langchain_app import App, Ledger, Scripted, async_expert, make_tools, supervisor
+from tests.integration.langchain_app import App, Scripted, async_expert, make_tools, supervisor
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 def sync_expert(inner: Any, ledger: Ledger) -> BaseTool:

@@ -22,7 +22,8 @@ from governor_agents.adapters.langchain import GovernorMiddleware, GovernorSaver
 from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError
 from governor_agents.stores import open_store
-from tests.integration.langchain_app import ANN, App, Ledger
+from tests.integration.langchain_app import ANN, App
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -32,11 +33,6 @@ PROGRAM = Path(__file__).resolve().with_name("langchain_app.py")
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
     yield open_store("memory://") if request.param == "memory" else f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 def states(run: Any) -> list[CallState]:

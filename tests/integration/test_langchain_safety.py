@@ -1,7 +1,6 @@
 """What must not happen with LangChain agents: run twice, run what was refused, lose a pause, let a stale worker write."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,8 @@ from governor_agents.core.records import CallState
 from governor_agents.errors import ConfigError, Fenced, RunBlocked, SnapshotError, UngovernedTool
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
-from tests.integration.langchain_app import ANN, POLICY, App, Ledger, make_tools
+from tests.integration.langchain_app import ANN, POLICY, App, make_tools
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -27,16 +27,6 @@ ALLOW_ALL = POLICY.replace("tool: pay, then: require_approval", "tool: pay, then
 
 class Died(BaseException):
     """The process is gone: nothing may be written after this."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def waiting(store: Any, ledger: Ledger, *decisions: Decision, turns: Any = None, **changes: Any) -> Any:

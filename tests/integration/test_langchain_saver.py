@@ -35,7 +35,8 @@ from governor_agents.adapters.langchain.entries import Place
 from governor_agents.adapters.langchain.values import StoredError, Values, parse
 from governor_agents.errors import ConfigError, SnapshotError, StoreTooNew
 from governor_agents.stores.sqlite_thread import DatabaseThread
-from tests.integration.langchain_app import App, Ledger
+from tests.integration.langchain_app import App
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -213,11 +214,6 @@ def test_the_serializer_reads_only_its_own_kind(ledger: Ledger) -> None:
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 class State(TypedDict):

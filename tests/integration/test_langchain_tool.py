@@ -1,6 +1,5 @@
 """Single governed tools: outside of any graph, and in plain state graphs with a tool node."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -14,19 +13,10 @@ from governor_agents import Decision
 from governor_agents.adapters.langchain import GovernorMiddleware, govern_tool
 from governor_agents.core.records import CallState
 from governor_agents.errors import ApprovalPending, CallDenied, ConfigError, Fenced
-from tests.integration.langchain_app import App, Ledger, make_tools
+from tests.integration.langchain_app import App, make_tools
+from tests.integration.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 def plain_graph(app: App, **node: Any) -> Any:

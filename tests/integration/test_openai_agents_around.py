@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from governor_agents import Decision, Governor, idempotency_key
 from governor_agents.errors import ConfigError, SnapshotError
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
     BOSS,
-    Ledger,
     Scripted,
     Table,
     decide,
@@ -23,16 +23,6 @@ from tests.integration.openai_agents_app import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def test_streaming_gives_the_sdks_events_before_and_after_a_pause(store: str, ledger: Ledger) -> None:

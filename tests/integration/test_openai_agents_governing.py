@@ -1,7 +1,6 @@
 """Governing OpenAI agents: in place, once, and nothing that runs past the policies."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +23,12 @@ from governor_agents.errors import (
     ConfigError,
     UngovernedTool,
 )
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
     BOSS,
     DENY,
-    Ledger,
     Scripted,
     Table,
     make_app,
@@ -39,16 +38,6 @@ from tests.integration.openai_agents_app import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 class Server:

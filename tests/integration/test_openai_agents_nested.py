@@ -1,6 +1,5 @@
 """Agents behind agents: as tools and behind handoffs. Their calls are governed where they are made."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +8,11 @@ from agents import Agent, handoff
 from governor_agents import Decision, Governor, Verdict
 from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
     DENY,
-    Ledger,
     Scripted,
     Table,
     decide,
@@ -25,16 +24,6 @@ pytestmark = pytest.mark.anyio
 
 INNER = [[("note", {"text": "in"}), ("refund", {"order": "1"})], "inner done"]
 OUTER = [[("billing", {"input": "refund 1"})]]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 def nested(

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +22,11 @@ from governor_agents.errors import (
     ArgumentsError,
     Fenced,
 )
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     ASK,
     BOSS,
-    Ledger,
     Scripted,
     Table,
     make_app,
@@ -40,16 +39,6 @@ from tests.integration.openai_agents_app import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def test_two_workers_that_resume_at_once_run_the_tool_once(store: str, ledger: Ledger) -> None:

@@ -1,7 +1,5 @@
 """One's own `Runner.run`: policies hold there too, and a pause becomes a durable run."""
 
-from pathlib import Path
-
 import pytest
 from agents import (
     Agent,
@@ -12,26 +10,10 @@ from governor_agents import Decision
 from governor_agents.errors import (
     SnapshotError,
 )
-from tests.integration.openai_agents_app import (
-    BOSS,
-    Ledger,
-    Scripted,
-    make_governor,
-    own,
-    own_gate,
-)
+from tests.integration.ledger import Ledger
+from tests.integration.openai_agents_app import BOSS, Scripted, make_governor, own, own_gate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def test_ones_own_loop_becomes_durable_with_its_first_pause(store: str, ledger: Ledger) -> None:

@@ -35,7 +35,8 @@ from governor_agents.core import driving
 from governor_agents.core.calls import Tool
 from governor_agents.core.records import CallState
 from governor_agents.responses import Responses
-from tests.integration.openai_agents_app import ALLOW, ASK, Ledger, Scripted, Table, Turn, make_tools, states
+from tests.integration.ledger import Ledger
+from tests.integration.openai_agents_app import ALLOW, ASK, Scripted, Table, Turn, make_tools, states
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,11 @@ from agents import Agent, Runner, function_tool
 from governor_agents import Decision, Verdict
 from governor_agents.core.records import CallState
 from governor_agents.core.verdicts import Stage
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     ALLOW,
     BOSS,
     DENY,
-    Ledger,
     Scripted,
     Table,
     decide,
@@ -31,16 +31,6 @@ from tests.integration.openai_agents_app import (
 pytestmark = pytest.mark.anyio
 
 APP = Path(__file__).resolve().with_name("openai_agents_app.py")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def test_an_allowed_call_runs_and_is_journalled(store: str, ledger: Ledger) -> None:

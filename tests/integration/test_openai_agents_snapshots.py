@@ -1,7 +1,6 @@
 """Snapshots of OpenAI agents that were changed, or that no longer fit."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +19,9 @@ from governor_agents.errors import (
     ArgumentsError,
     SnapshotError,
 )
+from tests.integration.ledger import Ledger
 from tests.integration.openai_agents_app import (
     BOSS,
-    Ledger,
     Scripted,
     approve_natively,
     make_app,
@@ -34,16 +33,6 @@ from tests.integration.openai_agents_app import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/governor.db"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger")
 
 
 async def test_a_forged_approval_in_the_snapshot_runs_nothing(store: str, ledger: Ledger) -> None:

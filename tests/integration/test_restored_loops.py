@@ -16,7 +16,8 @@ from governor_agents.core.records import CallState, RunState
 from governor_agents.core.settling import RESTORED, UNKNOWN
 from governor_agents.errors import StaleDecision
 from governor_agents.stores import open_store
-from tests.integration.openai_agents_app import BOSS, Ledger, make_app
+from tests.integration.ledger import Ledger
+from tests.integration.openai_agents_app import BOSS, make_app
 from tests.stores import KNOWN, STORES
 
 NOTE = [("note", {"text": "sent"})]

@@ -21,7 +21,8 @@ from governor_agents.core.records import Change, Run, RunState
 from governor_agents.core.verdicts import Stage
 from governor_agents.errors import ConfigError
 from tests.integration import langchain_app
-from tests.integration.openai_agents_app import Ledger, Scripted
+from tests.integration.ledger import Ledger
+from tests.integration.openai_agents_app import Scripted
 
 ANN = "local:ann"
 ASK = Verdict("require_approval", stages=(Stage((ANN,), (ANN,)),))

@@ -1,0 +1,19 @@
+"""What most tests here begin with: an empty store, and a witness of what really happens."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.ledger import Ledger
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """The URL of a store in which nothing is yet."""
+    return f"sqlite:///{tmp_path}/governor.db"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Where the tools of a test write what they do."""
+    return Ledger(tmp_path / "ledger")
