@@ -1,12 +1,7 @@
 """The demo by Slack and by e-mail: what people see is what runs, with stand-ins, and with a real other side."""
 
-import os
-import pty
-import select
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,12 +17,12 @@ from governor_agents.errors import GovernorError
 from governor_agents.testing.slack_server import Message, SlackServer, Workspace
 from governor_agents.testing.smtp_server import SmtpServer
 from tests.shown_demo import Shown
+from tests.terminal import at_a_terminal
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
 
 PLAYED = [("slack", "edit", "openai-agents"), ("email", "approve", "langchain")]
 NO_BROWSER = {"PATH": "/nowhere", "PLAYWRIGHT_BROWSERS_PATH": "/nowhere"}
-ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 TEAM, PERSON = "T01", "U02"
 
 
@@ -345,40 +340,16 @@ def test_the_tokens_are_in_no_repr() -> None:
 # -- at a terminal -------------------------------------------------------------------------------------------------------
 
 
-def at_a_terminal(folder: Path, channel: str, *answers: tuple[str, str]) -> tuple[int, str]:
-    """The demo at a terminal of its own, with these answers to these prompts; its exit code, and all that it showed."""
-    child, terminal = pty.openpty()
+def demo_at_a_terminal(folder: Path, channel: str, *answers: tuple[str, str]) -> tuple[int, str]:
+    """The demo there, with these answers to these prompts; its exit code, and all that it showed."""
     call = f"main(framework='openai-agents', channel={channel!r})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{ON_A_TERMINAL}from governor_agents.demo import main; raise SystemExit({call})"],
-        start_new_session=True,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, **NO_BROWSER, "TERM": "xterm", "COLUMNS": "90", "TMPDIR": str(folder)},
-    )
-    os.close(terminal)
-    shown = ""
-    for prompt, answer in (*answers, ("", "")):
-        while not prompt or not shown.endswith(prompt):
-            assert select.select([child], [], [], 120)[0], f"silent after {shown[-500:]!r}"
-            try:
-                piece = os.read(child, 65536)
-            except OSError:
-                piece = b""
-            if not piece:
-                break
-            shown += piece.decode("utf-8", "replace")
-        if answer:
-            os.write(child, answer.encode())
-            shown += "\0"
-    os.close(child)
-    return process.wait(timeout=120), shown
+    program = f"from governor_agents.demo import main; raise SystemExit({call})"
+    return at_a_terminal(program, answers, **NO_BROWSER, COLUMNS="90", TMPDIR=str(folder))
 
 
 def test_whoever_sits_at_the_terminal_clicks_in_the_stand_in(tmp_path: Path) -> None:
     """The card, the question, the modal with the reason, the outcome."""
-    code, shown = at_a_terminal(tmp_path, "slack", ("skip? ", "reject\n"), (": ", "no photo\n"))
+    code, shown = demo_at_a_terminal(tmp_path, "slack", ("skip? ", "reject\n"), (": ", "no photo\n"))
     assert code == 0, shown
     assert "[ Approve ]" in shown and "a modal in Slack" in shown and "reject by you, slack" in shown
     assert "Reason (optional): [no photo]" in shown and "Rejected by you" in shown
@@ -386,6 +357,6 @@ def test_whoever_sits_at_the_terminal_clicks_in_the_stand_in(tmp_path: Path) -> 
 
 def test_whoever_skips_has_decided_nothing(tmp_path: Path) -> None:
     """The run waits, and that is no error; how to go on is told."""
-    code, shown = at_a_terminal(tmp_path, "slack", ("skip? ", "skip\n"))
+    code, shown = demo_at_a_terminal(tmp_path, "slack", ("skip? ", "skip\n"))
     assert code == 0, shown
     assert "Nothing was decided. The run still waits" in shown and "inbox list" in shown and "by you" not in shown

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +13,7 @@ import pytest
 
 from governor_agents import Decision, Governor
 from governor_agents.errors import ArgumentsError, ConfigError
-
-ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+from tests.terminal import at_a_terminal
 
 
 @pytest.fixture
@@ -30,32 +26,10 @@ def governor(tmp_path: Path) -> Iterator[Governor]:
 
 def test_the_demo_asks_at_the_terminal(tmp_path: Path) -> None:
     """The prompt is seen, the answer is taken, the timeline tells it."""
-    child, terminal = pty.openpty()
-    code = ON_A_TERMINAL + "from governor_agents.demo import main; raise SystemExit(main(framework='openai-agents'))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        start_new_session=True,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "90", "TMPDIR": str(tmp_path)},
-    )
-    os.close(terminal)
-    shown = ""
-    for prompt, answer in (("skip? ", "reject\n"), (": ", "no photo\n"), ("", "")):
-        while not prompt or not shown.endswith(prompt):
-            assert select.select([child], [], [], 60)[0], f"silent after {shown[-500:]!r}"
-            try:
-                piece = os.read(child, 65536)
-            except OSError:
-                piece = b""
-            if not piece:
-                break
-            shown += piece.decode("utf-8", "replace")
-        os.write(child, answer.encode())
-        shown += "\0"
-    assert process.wait(timeout=60) == 0
-    os.close(child)
+    demo = "from governor_agents.demo import main; raise SystemExit(main(framework='openai-agents'))"
+    said = [("skip? ", "reject\n"), (": ", "no photo\n")]
+    code, shown = at_a_terminal(demo, said, COLUMNS="90", TMPDIR=str(tmp_path))
+    assert code == 0, shown
     assert "no photo" in shown and "rejected" in shown
 
 

@@ -1,9 +1,7 @@
 """The terminal as a channel: it shows everything, asks until it understands, and decides nothing by accident."""
 
 import os
-import pty
 import re
-import select
 import shlex
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from governor_agents.core.records import Approval, Decision, Run, RunState, Snap
 from governor_agents.core.verdicts import Stage, Verdict
 from governor_agents.handlers.terminal import TerminalHandler, ask_in_place, local_person
 from governor_agents.handlers.words import Commands, shell_word
+from tests.terminal import at_a_terminal
 
 NOW = 1_795_000_000.0
 HOSTILE = {"note": "\x1b[2J\u202e[bold]x[/bold]\r", "amount": 120, "order": "4711"}
@@ -142,53 +141,9 @@ def test_edit_goes_back_on_nothing() -> None:
     assert asked("edit\n\nreject\n\n")[0] == Decision.reject()
 
 
-# A test run in the background may have SIGINT ignored, which a child inherits; at a terminal it is not.
-ON_A_TERMINAL = """
-import fcntl, signal, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-"""
-
-
-def _speaks(child: int, again: str) -> bool:
-    """True once there is something to read. An interrupt may fall between a prompt and its read: it is pressed again."""
-    for _ in range(15):
-        if select.select([child], [], [], 2)[0]:
-            return True
-        os.write(child, again.encode())
-    return False
-
-
 def in_pty(program: str, said: list[tuple[str, str]], **environment: str) -> str:
-    """Run Python on a terminal of its own; answer each prompt; everything that was shown there."""
-    child, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL + program],
-        start_new_session=True,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    os.close(terminal)
-    shown = again = ""
-    for prompt, answer in [*said, ("", "")]:
-        while not prompt or not shown.endswith(prompt):
-            assert _speaks(child, again), f"silent for 30 seconds after {shown!r}"
-            try:
-                piece = os.read(child, 65536)
-            except OSError:
-                piece = b""
-            if not piece:
-                break
-            shown += piece.decode("utf-8", "replace")
-        os.write(child, answer.encode())
-        shown += "\0"
-        again = answer if answer == "\x03" else ""
-    process.wait(timeout=30)
-    os.close(child)
-    return shown
+    """Everything that was shown."""
+    return at_a_terminal(program, said, **environment)[1]
 
 
 PROGRAM = """
