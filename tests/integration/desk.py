@@ -1,7 +1,7 @@
 """The same gated tools behind a plain function, an OpenAI agent and a LangChain agent: what several suites compare."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from agents import Agent, FunctionTool, RunConfig
@@ -160,7 +160,9 @@ class Desk:
         return {call.tool: call for call in await self.governor.calls(run.id)}
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition of this process."""
-    while not holds():  # noqa: ASYNC110  what is waited for is set by other threads
-        await asyncio.sleep(0.005)
+@contextlib.asynccontextmanager
+async def desk(framework: str, url: Any, **settings: Any) -> AsyncIterator[Desk]:
+    """One whose store is closed at the end."""
+    made = Desk(framework, url, **settings)
+    async with made.governor:
+        yield made

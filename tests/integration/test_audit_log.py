@@ -23,16 +23,11 @@ from governor_agents.keys import Keys
 from governor_agents.runs import Runs
 from governor_agents.stores.sqlite import SQLiteStore
 from governor_agents.testing import MovableClock
-from tests.stores import STORES, Time
+from tests.stores import Time
 
 pytestmark = pytest.mark.anyio
 KEYS = Keys.generate()
 ANN = "local:ann"
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
 
 
 class Process:

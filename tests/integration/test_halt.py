@@ -1,11 +1,10 @@
 """Halting: nothing more begins, what runs is finished and recorded, people may go on deciding, lifting frees it all."""
 
 import asyncio
-import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,25 +23,12 @@ from governor_agents.halts import FRESH, UNREADABLE
 from governor_agents.keys import Keys
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
-from tests.integration.desk import AGENTS, ALLOW, ASK, BOSS, FRAMEWORKS, Desk, until
-from tests.stores import STORES
+from tests.integration.desk import AGENTS, ALLOW, ASK, BOSS, FRAMEWORKS, desk
+from tests.integration.publishing import until
 
 pytestmark = pytest.mark.anyio
 
 OP = "local:op"
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh store."""
-    return STORES[request.param](tmp_path)
-
-
-@contextlib.asynccontextmanager
-async def desk(framework: str, url: Any, **settings: Any) -> AsyncIterator[Desk]:
-    made = Desk(framework, url, **settings)
-    async with made.governor:
-        yield made
 
 
 def scopes(framework: str) -> list[str]:

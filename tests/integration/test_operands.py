@@ -15,17 +15,10 @@ from governor_agents.errors import CallDenied, ConfigError, EditRefused, Operand
 from governor_agents.handlers.message import Message, to_text
 from governor_agents.operands import MAX_BYTES, bound, hashed
 from tests.integration.desk import ALLOW, ASK, BOSS, FRAMEWORKS, Desk
-from tests.stores import STORES
 
 pytestmark = pytest.mark.anyio
 
 DECLARED = {"deploy": Tool("deploy", operands=("path",))}
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh store."""
-    return STORES[request.param](tmp_path)
 
 
 @pytest.fixture

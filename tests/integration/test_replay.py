@@ -1,10 +1,7 @@
 """A decision counts for one call, in one run, generation, tenant and environment, once; whatever else it is given for
 is refused, changes nothing, starts nothing, and is noted in the stream of refused requests."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,26 +12,12 @@ from governor_agents.errors import AlreadyDecided, DeadlinePassed, NotFound, Sta
 from governor_agents.stores.memory import MemoryStore
 from governor_agents.testing import MovableClock
 from tests import asking
-from tests.integration.desk import AGENTS, ASK, BOSS, CHIEF, DENY, FRAMEWORKS, Desk
+from tests.integration.desk import AGENTS, ASK, BOSS, CHIEF, DENY, FRAMEWORKS, Desk, desk
 from tests.integration.test_what_was_approved import TWO
-from tests.stores import STORES
 
 pytestmark = pytest.mark.anyio
 
 KINDS = [Decision.approve(), Decision.reject("no"), Decision.respond("42"), Decision.edit({"path": "x", "amount": 1})]
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh store."""
-    return STORES[request.param](tmp_path)
-
-
-@contextlib.asynccontextmanager
-async def desk(framework: str, url: Any, **settings: Any) -> AsyncIterator[Desk]:
-    made = Desk(framework, url, **settings)
-    async with made.governor:
-        yield made
 
 
 async def refused(

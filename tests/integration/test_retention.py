@@ -24,7 +24,6 @@ from governor_agents.keys import Keys
 from governor_agents.runs import to_record
 from governor_agents.worker.hands import REMOVED, Hands
 from tests.integration import langchain_app, openai_agents_app
-from tests.stores import STORES
 
 pytestmark = pytest.mark.anyio
 KEYS = Keys.generate()
@@ -37,11 +36,6 @@ version: 1
 approvals: {approvers: ["local:ann"], channels: [terminal]}
 rules: [{name: all, tool: "*", then: require_approval}]
 """
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
 
 
 class Shop:

@@ -5,9 +5,8 @@ thing and leave the digest as it is. Whoever also works out a new digest, and wr
 without keys; with them such a write is refused because it is not sealed (`tests/faults/test_tampering.py`).
 """
 
-import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,12 @@ from governor_agents.core.records import Call, CallState, Lease, RunState, Vote
 from governor_agents.core.verdicts import Stage
 from governor_agents.runs import to_record
 from governor_agents.stores import open_store
-from tests.integration.desk import AGENTS, ALLOW, ARGS, ASK, BOSS, CHIEF, DENY, FRAMEWORKS, SCHEMA, Desk
-from tests.stores import STORES
+from tests.integration.desk import AGENTS, ALLOW, ARGS, ASK, BOSS, CHIEF, DENY, FRAMEWORKS, SCHEMA, Desk, desk
 
 pytestmark = pytest.mark.anyio
 
 TWO = replace(ASK, stages=(Stage(("boss",), (BOSS,)), Stage(("chief",), (CHIEF,))))
 OTHER_SCHEMA = {**SCHEMA, "properties": {**SCHEMA["properties"], "more": {"type": "string"}}}
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh store."""
-    return STORES[request.param](tmp_path)
-
-
-@contextlib.asynccontextmanager
-async def desk(framework: str, url: str, **settings: Any) -> AsyncIterator[Desk]:
-    made = Desk(framework, url, **settings)
-    async with made.governor:
-        yield made
 
 
 async def rewrite(url: str, id: str, change: Callable[[Run], Run]) -> None:
