@@ -67,8 +67,20 @@ class Asked:
 
 
 def _sound(person: Person) -> bool:
-    names: tuple[object, ...] = person.names
-    away: tuple[object, ...] = person.away
+    """True when every part is of its kind: a class of the user's own may have put anything there."""
+    addresses: object = person.addresses
+    away: object = person.away
     service: object = person.service
-    texts = all(isinstance(name, str) and name for name in names)
-    return texts and isinstance(service, bool) and all(isinstance(each, Away) for each in away)
+    if not isinstance(addresses, tuple | list) or not isinstance(away, tuple | list) or not isinstance(service, bool):
+        return False
+    return all(isinstance(name, str) and name for name in (person.id, *addresses)) and all(map(_absence, away))
+
+
+def _absence(away: object) -> bool:
+    if not isinstance(away, Away):
+        return False
+    since: object = away.since
+    until: object = away.until
+    substitute: object = away.substitute
+    times = isinstance(since, int | float) and isinstance(until, int | float)
+    return times and isinstance(substitute, str) and bool(substitute)

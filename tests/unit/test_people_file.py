@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from governor_agents.core.identity import Person
+from governor_agents.core.identity import Away, Person
 from governor_agents.core.ports import Directory
 from governor_agents.directory import Asked, People, PeopleFile, open_people, read_people
 from governor_agents.errors import ConfigError, DirectoryUnreadable, PeopleFileError
@@ -367,6 +367,9 @@ def test_a_class_of_ones_own_is_a_directory(path: Path, monkeypatch: pytest.Monk
         ({"person": Person("bob", addresses=("slack:T01/U08",))}, "person"),
         ({"person": Person("slack:T01/U09", service="no")}, "person"),  # type: ignore[arg-type]
         ({"person": Person("slack:T01/U09", away=("x",))}, "person"),  # type: ignore[arg-type]
+        ({"person": Person("slack:T01/U09", addresses=None)}, "person"),  # type: ignore[arg-type]
+        ({"person": Person("slack:T01/U09", addresses="slack:T01/U09")}, "person"),  # type: ignore[arg-type]
+        ({"person": Person("slack:T01/U09", away=(Away(None, 5.0, "bob"),))}, "person"),  # type: ignore[arg-type]
         ({"members": ValueError()}, "members"),
         ({"members": "ann"}, "members"),
         ({"members": ("ann", None)}, "members"),
