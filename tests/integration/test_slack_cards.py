@@ -554,3 +554,11 @@ async def test_the_home_tab_lists_what_waits_for_its_person(here: Here) -> None:
     await here.handler.show_home("T01", "U02")
     assert "Nothing waits for you" in json.dumps(here.space.homes["U02"])
     assert here.slack.refusals() == []
+
+
+async def test_the_home_tab_makes_no_card(here: Here) -> None:
+    """Whoever looks there before a worker asked them would be asked beyond the limit of requests for them."""
+    approval = await here.ask(amount=7, to="x")
+    await here.handler.show_home("T01", "U02")
+    assert await here.governor.desk.cards.of(approval, "slack") is None
+    assert "1 request waits for you" in json.dumps(here.space.homes["U02"])

@@ -160,8 +160,8 @@ class SlackHandler:
         for channel in approval.call.channels:
             if channel.partition(":")[0] != self.name:
                 continue
-            card = await self.desk.cards.enter(approval, channel)
-            for place in card.places:
+            card = await self.desk.cards.of(approval, channel)  # made by whoever asks: who has one is held no more
+            for place in card.places if card is not None else ():
                 spot = Spot.of(place.ref)
                 mine = place.to == f"{SLACK}:{team}/{user}" or ":" not in place.to
                 if spot is not None and spot.team == team and mine and not alerts.is_alert(place.to):
