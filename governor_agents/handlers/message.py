@@ -133,7 +133,8 @@ class Message:
     def of(cls, approval: Approval, *, alike: Sequence[str] = (), paths: bool = True) -> Message:
         """The message of an approval as it stands, and of the identical calls that share its card.
 
-        Without ``paths`` it has no ``arguments``: for a channel that has no room for them anyway.
+        Without ``paths`` it has no ``arguments``, and does not say what an edit changed: for who has no room for them,
+        or shows many requests in a list. To take arguments apart takes a second for each megabyte.
         """
         run, call = approval.run, approval.call
         agent = run.agent or "a function"
@@ -153,7 +154,7 @@ class Message:
             args=visible_json(args),
             files=tuple(bound_files(call)),
             asked_args=visible_json(asked_args),
-            rewritten=_compare(asked_args, args) if asked_args else (),
+            rewritten=_compare(asked_args, args) if asked_args and paths else (),
             asked=tuple(map(visible, approval.asked)),
             people=tuple(map(visible, approval.people)),
             stage=asks(call),

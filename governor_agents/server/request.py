@@ -23,7 +23,7 @@ router = APIRouter()
 async def waiting(held: Session, request: Request) -> Response:
     """What waits for whoever is logged in, oldest first: where a login leads that began nowhere else."""
     found = await site_of(request).desk.inbox(held.token.person)
-    rows = [(request_page("", approval.id), Message.of(approval)) for approval in found]
+    rows = [(request_page("", approval.id), Message.of(approval, paths=False)) for approval in found]
     return page("waiting.html", title="What waits for you", who=held.token.person, leave=leaving(held.text), rows=rows)
 
 

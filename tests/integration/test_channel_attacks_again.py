@@ -15,8 +15,11 @@ from governor_agents.core.calls import freeze
 from governor_agents.core.records import Approval
 from governor_agents.core.verdicts import Stage
 from governor_agents.directory import open_people
+from governor_agents.handlers import message
 from governor_agents.server.words import form_token, word_for
+from governor_agents.testing.smtp_server import SmtpServer
 from tests.integration.test_channel_attacks import of, slack, two
+from tests.mailing import mailing
 from tests.pages import BOSS, CFO, Office, client, form_in, make_office
 from tests.slack_office import ADDRESS, ALICE, BOB
 
@@ -215,3 +218,27 @@ async def test_a_call_that_joined_a_card_rings_when_its_turn_comes(tmp_path: Pat
             await handler.update(await here.governor.approval(first.id), "")
         assert [len(here.space.direct(user).messages) for user in (ALICE, BOB)] == [2, 1]
         assert "waits for your decision now" in str(here.space.direct(ALICE).messages[1].blocks)
+
+
+async def test_a_list_of_requests_takes_no_arguments_apart(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent floods people with large requests: whoever looks at what waits keeps nobody else waiting for that."""
+    taken: list[str] = []
+    monkeypatch.setattr(message, "flatten", lambda args: taken.append(args) or ())
+    large = {"rows": ["x"] * 50_000}
+    await office.ask(large, call={"asked_args": b"{}"})
+    async with client(office, cookies=await office.session()) as web:
+        assert "refund" in (await web.get("/")).text and taken == []
+        await web.get(f"/requests/{(await office.governor.inbox(person=CFO))[0].id}")
+        assert taken, "control: the page of a request does"
+    taken.clear()
+    async with slack(tmp_path) as (here, handler):
+        await handler.notify(await here.governor.approval((await here.wire.ask(amount=5, to="x" * 50_000)).approval))
+        await handler.show_home(here.space.team, ALICE)
+        assert "Nothing" not in str(here.space.homes[ALICE])
+    with SmtpServer() as server:
+        async with mailing(server) as post:
+            await post.notify(await post.asked(large))
+            assert "too large" in server.wait(1)[0].text()
+    assert taken == []

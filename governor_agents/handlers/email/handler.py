@@ -196,7 +196,8 @@ class EmailHandler:
         first = approvals[asked[0]] if asked and approval.id not in asked else approval
         others = (each for id, each in approvals.items() if id in asked or not asked)
         alike = [each.id for each in waiting_alike([first, *others]) if each.id != first.id]
-        message = Message.of(first, alike=alike if first.call.state is CallState.PENDING else ())
+        waits, room = first.call.state is CallState.PENDING, len(first.call.args) <= letter.MOST
+        message = Message.of(first, alike=alike if waits else (), paths=room)
         shown = letter.fitting(message, draft.news)
         token, link = "", None
         if asked and shown is not None and desk.public_url:

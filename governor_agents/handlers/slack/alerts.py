@@ -63,7 +63,7 @@ def due(target: Target, approval: Approval, before: Iterable[Alert]) -> Alert | 
 
 def telling(alert: Alert, approval: Approval, before: Iterable[Alert]) -> tuple[list[Json], str]:
     """Blocks and text of what is said: that something is asked, or is still, with a mention of each who is told."""
-    message = Message.of(approval)
+    message = Message.of(approval, paths=False)
     again = any(one.target == alert.target and one.round == alert.round and one.left > alert.left for one in before)
     until = f" It can be decided until {message.deadline}." if message.deadline else ""
     text = ("This still waits for a decision." if again else "This waits for your decision now.") + until

@@ -37,7 +37,7 @@ class Behind:
     @property
     def headline(self) -> str:
         """What people read above it, visible."""
-        return Message.of(self.first).headline
+        return Message.of(self.first, paths=False).headline
 
     @property
     def whole(self) -> bool:

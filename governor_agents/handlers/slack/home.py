@@ -29,7 +29,7 @@ def home(waits: Sequence[Approval], links: Iterable[Links]) -> dict[str, Any]:
     waiting = f"{count} request{'s wait' if count > 1 else ' waits'} for you"
     blocks: list[Block] = [header(waiting if count else "Nothing waits for you")]
     for approval, where in list(zip(waits, links, strict=True))[:MOST]:
-        blocks += [{"type": "divider"}, *_entry(Message.of(approval), where)]
+        blocks += [{"type": "divider"}, *_entry(Message.of(approval, paths=False), where)]
     if count > MOST:
         blocks.append(section(*texts(f"{count - MOST} more are not listed here; the oldest come first.")))
     return {"type": "home", "blocks": blocks}

@@ -97,7 +97,7 @@ async def _look_at_edit(desk: Desk, behind: Behind, origin: Origin, values: Json
     if not read.changed:
         return errors({first: "nothing was changed"})
     edited = Origin(origin.value, origin.spot, read.args.decode())
-    headline = Message.of(replace(behind.first, call=replace(call, args=read.args))).headline
+    headline = Message.of(replace(behind.first, call=replace(call, args=read.args)), paths=False).headline
     view = modals.confirm(edited, headline, read.changed, needed=call.reason_required)
     if view is None:
         page = "; open the full request" if full_request(desk, behind) else ""
