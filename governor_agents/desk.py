@@ -13,6 +13,7 @@ from governor_agents.core.calls import Json, thaw
 from governor_agents.core.channels import Card, Token
 from governor_agents.core.identity import Voter
 from governor_agents.core.records import Approval, Decision
+from governor_agents.core.urls import origin_of
 from governor_agents.deciding import Deciding
 from governor_agents.errors import NotFound, SnapshotError
 
@@ -34,6 +35,8 @@ class Desk:
     def __init__(self, governor: Governor, public_url: str = "") -> None:
         self._governor = governor
         self.tenant = governor.tenant
+        if public_url:
+            origin_of(public_url)  # a link that everybody on the way could read is mailed to nobody
         self.public_url = public_url.rstrip("/")
         self._cards = cards.Cards(governor.runs)
         self.cards: channels.Cards = _Cards(governor, self._cards)

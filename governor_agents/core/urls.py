@@ -1,9 +1,14 @@
-"""What of a store's URL may be seen: it may hold a password, and what is shown ends in logs, errors and terminals."""
+"""URLs that people write: what of one may be seen, since it may hold a password; where the pages are."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
+
+from governor_agents.errors import ConfigError
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _SECRET: Final = re.compile(r"pass|pwd|secret|token|key|auth|cred|user", re.IGNORECASE)
 """Names of options whose values are not shown."""
@@ -36,3 +41,24 @@ def shown_page(url: str) -> str:
 def _option(option: str) -> str:
     name, equals, _ = option.partition("=")
     return f"{name}=***" if equals and _SECRET.search(name) else option
+
+
+def origin_of(url: str) -> tuple[str, str]:
+    """Host (without port) and origin of the URL at which people reach the pages. Raises `ConfigError`."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    named = f"[{host}]" if ":" in host else host
+    bare = f"{parts.scheme}://{parts.netloc}".lower()
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or url.rstrip("/").lower() != bare:
+        raise ConfigError(
+            f"public URL {shown_page(url)}: write scheme and host alone, such as https://approvals.example.com"
+        )
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise ConfigError(
+            f"public URL {shown_page(url)} is not https: links and logins would go over the network in clear"
+        )
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return host, f"{parts.scheme}://{named}" + ("" if port in (None, default) else f":{port}")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from governor_agents.core.urls import shown_page
+from governor_agents.core.urls import origin_of
 from governor_agents.errors import ConfigError
 
 MINUTE, HOUR = 60.0, 3600.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class Settings:
         believed; by default nobody's is. ``max_body`` is in bytes; ``patience`` is how many seconds a person waits for
         the store, ``session`` and ``login`` for how many a login and its link last. Raises `ConfigError`.
         """
-        host, origin = _origin(public_url)
+        host, origin = origin_of(public_url)
         return cls(
             public_url.rstrip("/"),
             origin,
@@ -91,27 +88,6 @@ class Settings:
             login,
             rates or Rates(),
         )
-
-
-def _origin(url: str) -> tuple[str, str]:
-    """Host (without port) and origin of a URL."""
-    try:
-        parts = urlsplit(url)
-        host, port = (parts.hostname or "").lower(), parts.port
-    except ValueError:
-        host, port, parts = "", None, urlsplit("")
-    named = f"[{host}]" if ":" in host else host
-    bare = f"{parts.scheme}://{parts.netloc}".lower()
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or url.rstrip("/").lower() != bare:
-        raise ConfigError(
-            f"public URL {shown_page(url)}: write scheme and host alone, such as https://approvals.example.com"
-        )
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise ConfigError(
-            f"public URL {shown_page(url)} is not https: links and logins would go over the network in clear"
-        )
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return host, f"{parts.scheme}://{named}" + ("" if port in (None, default) else f":{port}")
 
 
 def _host(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A store's URL as people see it: never with what opens it."""
+"""URLs that people write: a store's is shown without what opens it; the one of the pages leads to them."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import governor_agents
+from governor_agents import Governor, PolicySet
 from governor_agents.core.urls import shown
+from governor_agents.errors import ConfigError
 from governor_agents.handlers.words import Commands
 
 SECRET = "pl4nted"
@@ -70,3 +72,23 @@ def test_no_text_shows_a_url_as_it_is() -> None:
     found = [str(path.relative_to(room)) for path in room.rglob("*.py") if bare.search(path.read_text("utf-8"))]
     assert {name for name in found if "sqlite" not in name and "memory" not in name} == set()
     assert found, "the control: the pattern finds those of files"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://ok.example", "ok.example", "https://ok.example/a", "javascript:alert(1)", "https://u:hush@a"]
+)
+def test_a_governor_tells_nobody_links_that_do_not_lead_to_its_pages(url: str) -> None:
+    """Whoever mails and posts them refuses what the server of the pages refuses, and repeats no password."""
+    with pytest.raises(ConfigError, match="public URL") as refused:
+        Governor(PolicySet([]), store="memory://", public_url=url)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://ok.example/", "https://ok.example:8443", "http://127.0.0.1:8484", "http://[::1]:1"]
+)
+def test_where_its_pages_are_a_governor_takes(url: str) -> None:
+    """https, or this machine, or nowhere."""
+    governor = Governor(PolicySet([]), store="memory://", public_url=url)
+    assert governor.desk.public_url == url.rstrip("/")
+    governor.close_sync()
