@@ -153,9 +153,9 @@ class Race:
     """Holds every decision until both have come as far, and lets either of them go first."""
 
     def __init__(self, governor: Governor) -> None:
-        self._decide = governor.decide
+        self._decide = governor.desk.decide
         self.barrier = asyncio.Barrier(2)
-        governor.decide = self.decide  # type: ignore[method-assign]
+        governor.desk.decide = self.decide  # type: ignore[method-assign]
 
     async def decide(self, id: str, decision: Any, **rest: Any) -> Any:
         await self.barrier.wait()
