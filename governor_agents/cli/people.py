@@ -81,15 +81,25 @@ def check(
 def show(
     ctx: typer.Context,
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="An id or address: alice, slack:T01/U02, ops@example.com.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS", help="An id or address: alice, slack:T01/U02, ops@example.com. Or group:NAME, role:NAME."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show whom an id or address stands for: every name, groups, roles, absences, and whose substitute they are now."""
+    """Show whom an id or address stands for: every name, groups, roles, absences, and whose substitute they are now.
+
+    Of a group or a role: who is in it.
+    """
     from governor_agents.directory.checking import near
     from governor_agents.policies import person_id
+    from governor_agents.policies.values import GROUP, ROLE
 
     people = people_of(ctx)
+    if address.startswith((GROUP, ROLE)):
+        _show_members(people, address, as_json)
+        return
     person = people.person(person_id(address))
     if person is None:
         meant = near(address, (name for each in people.persons.values() for name in each.names))
@@ -100,6 +110,21 @@ def show(
         return
     say(visible(f"{person.id} ({person.name})" if person.name else person.id), "bold")
     print_facts((label, visible(text)) for label, text in _facts(document))
+
+
+def _show_members(people: People, name: str, as_json: bool) -> None:
+    from governor_agents.directory.checking import near
+    from governor_agents.policies.values import GROUP, ROLE
+
+    members = people.members(name)
+    if members is None:
+        known = (*(GROUP + group for group in people.groups), *(ROLE + role for role in people.roles))
+        raise NotFound(f"the people file has no {name}{near(name, known)}")
+    if as_json:
+        print_json({"name": name, "members": list(members)})
+        return
+    say(visible(name), "bold")
+    print_facts([("members", visible(", ".join(members)) or "nobody")])
 
 
 def people_of(ctx: typer.Context) -> People:

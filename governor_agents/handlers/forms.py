@@ -232,7 +232,7 @@ def _field(
     values: tuple[Json, ...] = (),
 ) -> Field:
     shown = show(kind, value, values)
-    words = schema.get("description") or schema.get("title") or ""
+    words = schema.get("description") or _telling(schema.get("title"), path)
     return Field(
         name="",
         path=path,
@@ -247,6 +247,12 @@ def _field(
         values=values,
         schema=schema,
     )
+
+
+def _telling(title: Json, path: tuple[str, ...]) -> Json:
+    """A title, unless it is the name once more: pydantic makes ``Order Id`` of ``order_id``."""
+    name = path[-1].replace("_", " ") if path else ""
+    return "" if isinstance(title, str) and title.casefold() == name.casefold() else title or ""
 
 
 def _labels(values: tuple[Json, ...]) -> tuple[str, ...]:

@@ -111,8 +111,8 @@ def identical() -> str:
     """Three identical calls that wait on one card; somebody looks at it, somebody asked."""
     first = with_(
         request(
-            {"amount": 40_000, "currency": "EUR", "to": "ACME GmbH"},
-            headline="Pay {args.amount} {args.currency} to {args.to}",
+            {"amount": 120.5, "currency": "EUR", "order": "4711"},
+            headline="Refund {args.amount} {args.currency} of order {args.order}",
         ),
         taken_up=TakenUp("controller@example.com", NOW + 120),
         comments=(Comment("controller@example.com", NOW + 180, "Three times the same? Asking the warehouse."),),

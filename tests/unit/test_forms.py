@@ -76,6 +76,21 @@ def test_a_schema_gives_each_argument_its_kind_of_field() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("schema", "hint"),
+    [
+        ({"title": "Order Id"}, ""),  # the name once more, as pydantic writes it
+        ({"title": "Number on the invoice"}, "Number on the invoice"),
+        ({"title": "Order Id", "description": "With its check digit"}, "With its check digit"),
+        ({"title": 5}, ""),
+    ],
+)
+def test_a_hint_says_more_than_the_label(schema: dict[str, Any], hint: str) -> None:
+    """What repeats the label is left out."""
+    [made] = Form.of(freeze({"order_id": "4711"}), {"properties": {"order_id": {"type": "string", **schema}}}).fields
+    assert (made.label, made.hint) == ("order_id", hint)
+
+
 def test_without_a_schema_the_values_say_which_field_they_get() -> None:
     """No schema, an empty one and one of nonsense give a form all the same."""
     for schema in (None, {}, {"properties": 3}, [1], {"properties": {"order": {"$ref": "#/nowhere"}, "amount": 5}}):

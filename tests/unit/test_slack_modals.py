@@ -60,6 +60,24 @@ def test_an_edit_fits_slack_and_submitted_untouched_is_the_stored_bytes(args: di
     assert (filled.args, filled.changed, filled.errors) == (freeze(args), (), {})
 
 
+@pytest.mark.parametrize(
+    ("stored", "schema", "optional"),
+    [
+        ({"order": "4711"}, {"required": ["order"]}, False),
+        ({"order": "4711"}, {}, True),
+        ({"order": ""}, {"required": ["order"]}, True),  # it must be possible to leave it as it is
+        ({"order": " "}, {"required": ["order"]}, False),  # stands there as \\u{0020}
+        ({"order": None}, {"required": ["order"]}, True),
+        ({"order": ["a"]}, {"required": ["order"]}, False),
+        ({"order": 5}, {"required": ["order"]}, False),
+    ],
+)
+def test_what_the_tool_needs_is_not_called_optional(stored: Any, schema: Any, optional: bool) -> None:
+    """Slack writes "(optional)" beside whatever may be left empty."""
+    view = modals.edit(Form.of(freeze(stored), {"properties": {"order": {}}, **schema}), ORIGIN, "x")
+    assert [block["optional"] for block in view["blocks"] if block["type"] == "input"] == [optional]
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(args=ARGS)
 def test_the_second_step_shows_exactly_what_will_run(args: dict[str, Any]) -> None:

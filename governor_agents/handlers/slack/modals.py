@@ -213,7 +213,10 @@ def _field(field: Field) -> Json | None:
     if length(field.label) > LABEL_ROOM:
         return None
     element = _choice(field) if field.choices else _date(field) if field.kind == "date" else _typed(field)
-    return None if element is None else _input(field.name, field.label, element, needed=field.required, hint=field.hint)
+    # Slack writes "(optional)" on whatever may be left empty, and an argument that the tool needs is not that. Whoever
+    # means an empty text there writes it on the page of the full request.
+    needed = field.required or bool(field.shown and field.empty in (("",), ([],)))
+    return None if element is None else _input(field.name, field.label, element, needed=needed, hint=field.hint)
 
 
 def _choice(field: Field) -> Json | None:

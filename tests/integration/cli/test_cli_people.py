@@ -139,6 +139,16 @@ def test_show_says_whom_an_address_stands_for(office: Any) -> None:
     assert "never decides" in office("--people", "people.yaml", "people", "show", "nightly").out
 
 
+def test_show_says_who_is_in_a_group_or_role(office: Any) -> None:
+    """As policies name them; services are in none."""
+    shown = {name: office("--people", "people.yaml", "people", "show", name) for name in ("group:payments", "role:cfo")}
+    assert shown["group:payments"].out.split() == ["group:payments", "members:", "alice,", "bob,", "carol"]
+    assert shown["role:cfo"].out.split() == ["role:cfo", "members:", "alice"]
+    assert "members:      nobody" in office("--people", "people.yaml", "people", "show", "group:nobody").out
+    document = office("--people", "people.yaml", "people", "show", "group:finance", "--json").json
+    assert document == {"name": "group:finance", "members": ["alice", "bob"]}
+
+
 def test_show_says_whom_somebody_stands_for_now(office: Any) -> None:
     """Somebody who is away these days has a substitute."""
     here, there = (time.strftime("%Y-%m-%d", time.gmtime(time.time() + days * 86_400)) for days in (-2, 2))
@@ -161,6 +171,10 @@ def test_show_says_whom_somebody_stands_for_now(office: Any) -> None:
             "nobody in the people file has the id or address Alex Kim",
         ),
         (["--people", "people.yaml", "people", "show", "alcie"], "address alcie; did you mean 'alice'?"),
+        (
+            ["--people", "people.yaml", "people", "show", "group:finanec"],
+            "no group:finanec; did you mean 'group:finance'?",
+        ),
         (["people", "check"], "name the people file"),
     ],
 )
