@@ -2,7 +2,7 @@
 
 One big company: every organisation has people, groups and roles of its own in one directory. People have several addresses;
 some are services, some away with a substitute; whoever asked is named by some address. Stages name people, addresses, groups
-and roles. Then everybody tries everything, in any order, under any address.
+and roles. Then everybody tries everything, in any order, under any address; now and then somebody leaves.
 """
 
 from __future__ import annotations
@@ -41,9 +41,15 @@ class Company:
         """Somebody, under every address."""
         self.staff.update(dict.fromkeys(person.names, person))
 
+    def remove(self, person: Person) -> None:
+        """Somebody who leaves."""
+        for name in person.names:
+            del self.staff[name]
+        self.away.pop(person.id, None)
+
 
 Try = tuple[str, str, str, str]
-"""What is tried (``approve``, ``delegate``, ``reassign``), by which address, for whose seat, and to whom."""
+"""What is tried (``approve``, ``delegate``, ``reassign``), by which address, for whose seat, and to whom; or who leaves."""
 
 
 @dataclass(eq=False)
@@ -54,6 +60,7 @@ class Chart:
     company: Company
     people: list[Person]
     requester: str
+    asker: str
     verdict: Verdict
     stages: list[list[str]]
     tries: list[Try]
@@ -80,7 +87,11 @@ class Chart:
     def barred(self) -> set[str]:
         """Who decides nothing here, by id: services, and whoever asked unless the policy lets them."""
         services = {person.id for person in self.people if person.service}
-        return services | ({self.who(self.requester)} if self.verdict.exclude_requester else set())
+        return services | ({self.asker} if self.verdict.exclude_requester else set())
+
+    def stranger(self, who: str) -> bool:
+        """True for whoever is not, or not any more, in the directory."""
+        return who not in self.company.staff
 
     def holder(self, seat: str) -> str:
         """Whose a seat is by now."""
@@ -103,7 +114,7 @@ class Chart:
 
     def free(self, who: str) -> set[str]:
         """The seats that an approval of this person may fill now."""
-        if self.done or any(by == who for by, _, _ in self.votes):
+        if self.done or self.stranger(who) or any(by == who for by, _, _ in self.votes):
             return set()
         taken = {seat for _, at, seat in self.votes if at == self.at}
         return {seat for seat in self.stages[self.at] if self.may_fill(who, seat) and seat not in taken}
@@ -119,6 +130,8 @@ class Chart:
         left = {name for named in self.stages[self.at :] for name in named}
         mine = self.holder(seat) == by or (how == "reassign" and by in self.company.coordinators)
         if self.done or seat not in left or not mine or self.barred() & {by, seat, self.holder(seat), to}:
+            return False
+        if self.stranger(by) or self.stranger(to):
             return False
         if to not in (*map(self.who, self.verdict.delegates), seat) or (to == by and to != seat):
             return False
@@ -154,7 +167,8 @@ def generated(dice: random.Random, company: Company, n: int) -> Chart:
         delegates=tuple(dice.choice(person.names) for person in dice.sample(people, dice.randint(0, 3))),
         exclude_requester=dice.random() < 0.8,
     )
-    chart = Chart(n, company, people, dice.choice(dice.choice(people).names), verdict, [], [])
+    asker = dice.choice(people)
+    chart = Chart(n, company, people, dice.choice(asker.names), asker.id, verdict, [], [])
     chart.stages = [_meant(company, stage) for stage in stages]
     chart.tries = [_try(dice, people, verdict.delegates) for _ in range(30)] + _all_approve(dice, people)
     return chart
@@ -177,6 +191,8 @@ def _meant(company: Company, stage: Stage) -> list[str]:
 
 def _try(dice: random.Random, people: list[Person], delegates: tuple[str, ...]) -> Try:
     by, seat, to = (dice.choice(dice.choice(people).names) for _ in range(3))
+    if dice.random() < 0.02:
+        return "leave", dice.choice(people).id, "", ""
     what = dice.choice(["approve", "delegate", "reassign"])
     if dice.random() < 0.6:
         seat = by
