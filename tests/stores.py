@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -95,6 +97,18 @@ def drop_all() -> None:
     """Nobody needs any that was made so far."""
     for url in list(_made):
         drop(url)
+
+
+@contextmanager
+def stalled(path: Path) -> Iterator[None]:
+    """Another process writes and does not come to an end: every write to this SQLite file waits."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
 
 
 async def move(url: str, to: float) -> None:

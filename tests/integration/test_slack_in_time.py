@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,23 +13,12 @@ from governor_agents import Governor, PolicySet
 from governor_agents.core.records import CallState
 from governor_agents.handlers.slack.inbound import PATIENCE
 from tests.slack_office import ALICE, BOB, POLICY, Office, office
+from tests.stores import stalled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 CLAIMS = ("approved", "rejected", "not recorded", "was not", "failed", "nothing was")
 """What nobody may be told while the write is under way: that it counts, or that it does not."""
-
-
-@contextmanager
-def stalled(path: Path) -> Iterator[None]:
-    """Another process writes and does not come to an end: every write to the store waits."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 @pytest.fixture

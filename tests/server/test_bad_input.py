@@ -7,9 +7,7 @@ import json
 import logging
 import os
 import random
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from governor_agents.server.addresses import client_address
 from governor_agents.server.logs import JsonLines, masked
 from governor_agents.server.settings import Rate, Rates, Settings
 from tests.pages import CFO, Office, client, form_in, make_office
+from tests.stores import stalled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -349,18 +348,6 @@ def test_public_urls_that_cannot_be(url: str, told: str) -> None:
 
 
 # -- a store that stalls ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stalled(path: Path) -> Iterator[None]:
-    """Another process writes and does not come to an end: every write to the store waits."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 async def test_a_store_that_stalls_is_not_confirmed_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
