@@ -128,6 +128,7 @@ async def test_a_stage_mails_those_it_asks_and_tells_the_others() -> None:
             await post.update(approval)
             for person in (CFO, AUDIT, BOSS):
                 assert "Closed: approved by boss@example.com at " in server.to(person)[-1].text()
+                assert "not run yet" not in server.to(person)[-1].text()  # that would stand there for ever
 
 
 async def test_a_quorum_tells_the_rest_who_voted() -> None:

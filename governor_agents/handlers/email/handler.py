@@ -198,6 +198,7 @@ class EmailHandler:
         alike = [each.id for each in waiting_alike([first, *others]) if each.id != first.id]
         waits, room = first.call.state is CallState.PENDING, len(first.call.args) <= letter.MOST
         message = Message.of(first, alike=alike if waits else (), paths=room)
+        message = replace(message, outcome=message.lasting)  # no mail follows when the call runs
         shown = letter.fitting(message, draft.news)
         token, link = "", None
         if asked and shown is not None and desk.public_url:
