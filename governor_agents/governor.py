@@ -548,19 +548,9 @@ class Governor:
         """The run once ``until`` holds (default: it is over, or waits for people); as it stands after ``timeout`` s."""
         await self.open()
         done = until or (lambda run: run.state.ended or run.state in (RunState.WAITING, RunState.BLOCKED))
-        return await self.loop.bridge(self._wait(id, timeout, done))
+        return await self.loop.bridge(self.watch.until(lambda: self.runs.get(id), done, timeout))
 
     wait_sync = twin(wait)
-
-    async def _wait(self, id: str, timeout: float, done: Callable[[Run], bool]) -> Run:
-        end = asyncio.get_running_loop().time() + timeout
-        while True:
-            seen = self.watch.version
-            run = await self.runs.get(id)
-            left = end - asyncio.get_running_loop().time()
-            if done(run) or left <= 0:
-                return run
-            await self.watch.changed(min(left, 5.0), seen)
 
     async def close(self) -> None:
         """Close the store and stop both background loops. Twice is fine."""

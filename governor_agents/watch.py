@@ -6,9 +6,16 @@ A wake-up is a hint: who is woken looks at the store and may wait again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from governor_agents.core.ports import Store
 from governor_agents.errors import StoreError
+
+T = TypeVar("T")
+
+LOOK = 5.0
+"""Seconds after which whoever waits looks again, whether or not anybody was heard."""
 
 IDLE = 3
 """Rounds of one second, or wake-ups, for which the watcher outlives its last waiter."""
@@ -42,6 +49,17 @@ class Watch:
         finally:
             self._waiting -= 1
         return True
+
+    async def until(self, look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout: float) -> T:
+        """What ``look`` gives as soon as it ``holds``; whatever it gives after ``timeout`` seconds."""
+        end = asyncio.get_running_loop().time() + timeout
+        while True:
+            seen = self.version
+            found = await look()
+            left = end - asyncio.get_running_loop().time()
+            if holds(found) or left <= 0:
+                return found
+            await self.changed(min(left, LOOK), seen)
 
     async def _watch(self) -> None:
         idle = 0
