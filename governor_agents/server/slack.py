@@ -130,6 +130,10 @@ async def _talk(site: Site, handler: SlackHandler, state: Any, socket: SlackSock
         await handler.start(site.desk)
         if socket is not None:
             await _connect(socket)
+        teams = ", ".join(handler.workspaces.teams) or "not known yet"
+        ways = [f"{site.settings.public_url}/slack"] if os.environ.get(SIGNING_SECRET) else []
+        ways += ["Socket Mode"] if socket is not None else []
+        log.info("slack: workspace %s; clicks come in by %s", teams, " and ".join(ways))
         site.channels["slack"] = "ok"
     except ConfigError as error:
         _unusable(site, state, error)

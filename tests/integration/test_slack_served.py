@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,31 @@ async def test_a_wrong_setting_is_named_and_the_pages_go_on(
     assert len(lines) == 1
     assert told in lines[0]
     assert "hush" not in caplog.text
+
+
+@pytest.mark.parametrize("token", [False, True])
+@pytest.mark.parametrize("secret", [False, True])
+async def test_the_log_says_by_which_way_clicks_come_in(
+    slack: SlackServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    secret: bool,
+    token: bool,
+) -> None:
+    """The URL that Slack must know, Socket Mode, or both; where there is no way in, no such line."""
+    caplog.set_level(logging.INFO, "governor_agents")
+    if not secret:
+        monkeypatch.delenv("SLACK_SIGNING_SECRET")
+    if token:
+        monkeypatch.setenv("SLACK_APP_TOKEN", slack.app_token)
+    with open_office(tmp_path) as office:
+        async with httpx.AsyncClient(base_url=office.url) as client:
+            while (await client.get("/readyz")).json()["channels"]["slack"] == "starting":
+                pass
+        ways = " and ".join([f"{office.url}/slack"] * secret + ["Socket Mode"] * token)
+    lines = [record.getMessage() for record in caplog.records if "clicks come in" in record.getMessage()]
+    assert lines == ([f"slack: workspace T01; clicks come in by {ways}"] if ways else [])
 
 
 async def test_without_slack_there_is_no_such_route(
