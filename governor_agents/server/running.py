@@ -7,9 +7,7 @@ import errno
 import logging
 import signal
 import socket
-import sys
-from collections.abc import Iterator, Mapping
-from typing import TextIO
+from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -70,11 +68,11 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def log_lines(stream: TextIO = sys.stderr, levels: Mapping[str, int] | None = None) -> None:
+def log_lines() -> None:
     """Everything that the server says as one line of JSON each, on standard error."""
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    for name, level in (levels or {"governor_agents": logging.INFO, "uvicorn": logging.WARNING}).items():
+    for name, level in (("governor_agents", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(level)

@@ -46,7 +46,7 @@ class SlackInbound:
     """Takes what Slack sends. Use it on one loop; `close` waits for writes that are still under way.
 
     ``clients`` gives the client of a workspace; ``secrets`` are the signing secrets, None where only Socket Mode is
-    used; ``home`` shows a home tab. ``clock`` is epoch seconds.
+    used; ``home`` shows a home tab.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class SlackInbound:
         secrets: SigningSecrets | None,
         *,
         home: Home | None = None,
-        clock: Callable[[], float] = time.time,
         patience: float = PATIENCE,
         response_urls: Sequence[str] = RESPONSE_URLS,
     ) -> None:
@@ -64,7 +63,6 @@ class SlackInbound:
         self._clients = clients
         self._secrets = secrets
         self._home = home
-        self._clock = clock
         self._patience = patience
         self._response_urls = response_urls
         self._actors = Actors(clients)
@@ -74,7 +72,7 @@ class SlackInbound:
         """Answer an HTTP request. Raises nothing, whatever it is."""
         if len(body) > MAX_BODY:
             return self._refused("request", Refused(413, "too_large"))
-        if self._secrets is None or not self._secrets.vouch(headers, body, self._clock()):
+        if self._secrets is None or not self._secrets.vouch(headers, body, time.time()):
             return self._refused("request", Refused(401, "bad_signature"))
         kinds = [text for name, text in headers.items() if name.lower() == "content-type"]
         try:
