@@ -38,6 +38,7 @@ def test_a_delay_is_no_failure() -> None:
         (b"message/delivery-status", b"text/plain"),
         (b"Final-Recipient: rfc822; cfo@example.com", b"Final-Recipient: rfc822; not an address"),
         (b"Message-ID: " + ID.encode(), b"X-Other: 1"),
+        (ID.encode(), b"<cabc." + b"0" * 1_000 + b"@example.com>"),
         (FIXTURE, b""),
         (FIXTURE, b"\xff\xfe\x00" * 100),
         (FIXTURE, b"Content-Type: multipart/report; boundary=x\r\n\r\n--x\r\n" * 50),
@@ -53,6 +54,35 @@ def test_a_report_beyond_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) 
     """Nobody's mail is parsed whatever its size."""
     monkeypatch.setattr(bounces, "LARGEST", len(FIXTURE) - 1)
     assert read(FIXTURE) is None
+
+
+REPORT = b"Content-Type: multipart/report; boundary=a\n\n--a\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        REPORT + b"Content-Type: multipart/mixed; boundary=a\n\n--a\n" * 15_000,
+        b"".join(b"Content-Type: multipart/report; boundary=b%d\n\n--b%d\n" % (at, at) for at in range(3_000)),
+        REPORT + b"Content-Type: message/rfc822\n\n" * 25_000,
+        b"Content-Type: multipart/report; " + b'x="a";' * 150_000 + b"boundary=a\n\n--a\n",
+        b"Content-Type: multipart/report;\r\n " + b'x="a";\r\n ' * 90_000 + b"boundary=a\n\n--a\n",
+    ],
+)
+def test_no_mail_keeps_the_reading_busy(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested, in very many parts, or with endless headers: the library would take minutes, or run out of stack."""
+    opened = 0
+    library = bounces.message_from_bytes
+
+    def counting(data: bytes) -> object:
+        nonlocal opened
+        opened += 1
+        return library(data)
+
+    monkeypatch.setattr(bounces, "message_from_bytes", counting)
+    assert len(raw) <= bounces.LARGEST and read(raw) is None
+    assert opened == 0
+    assert read(FIXTURE) is not None and opened == 1, "control: what is none of these is opened"
 
 
 def test_no_mail_makes_the_reading_fail() -> None:
