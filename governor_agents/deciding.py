@@ -18,7 +18,7 @@ from governor_agents.core.sizes import size_words
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import DeadlinePassed, EditRefused
 from governor_agents.nonces import nonce
-from governor_agents.operands import bound
+from governor_agents.operands import bound, changed
 from governor_agents.runs import Step
 
 if TYPE_CHECKING:
@@ -178,4 +178,6 @@ class Deciding:
             )
         edited, tool = asked.with_args(decision.args), policies.tool(call.tool)
         edited, verdict = bound(edited, tool, policies.evaluate(edited, tool))
+        if files := verdict.outcome != "deny" and changed(asked, edited):
+            raise EditRefused(f"not what was shown any more, so it is not approved by an edit: {', '.join(files)}")
         return verdict, edited.operands

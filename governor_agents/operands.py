@@ -62,6 +62,20 @@ def hashed(call: ToolCall, tool: Tool) -> tuple[Operand, ...]:
     return tuple(found)
 
 
+def changed(before: ToolCall, after: ToolCall) -> tuple[str, ...]:
+    """The files that both calls name and that have another content in the second: each as argument and path."""
+    old = dict(_bound_to(before))
+    return tuple(f"{name} = {path}" for (name, path), file in _bound_to(after) if old.get((name, path), file) != file)
+
+
+def _bound_to(call: ToolCall) -> Iterator[tuple[tuple[str, str], Operand]]:
+    """Argument and path of each file that a call was bound to."""
+    arguments = call.arguments if call.operands else {}
+    for name in dict.fromkeys(file.name for file in call.operands):
+        files = (file for file in call.operands if file.name == name)
+        yield from (((name, path), file) for path, file in zip(paths(name, arguments), files, strict=False))
+
+
 def paths(name: str, arguments: dict[str, Json]) -> Iterator[str]:
     """The paths under an argument. Raises `OperandError` when it is missing or not made of texts."""
     given = arguments.get(name)

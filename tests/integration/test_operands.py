@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from governor_agents import Decision, Governor, OutcomeUnknown, PolicySet, Tool, Worker
-from governor_agents.core.calls import ToolCall, freeze, sha256
-from governor_agents.core.records import CallState
+from governor_agents.core.calls import Operand, ToolCall, freeze, sha256
+from governor_agents.core.records import CallState, evolve
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import CallDenied, ConfigError, EditRefused, OperandError, PolicyFileError
 from governor_agents.handlers.message import Message, to_text
-from governor_agents.operands import MAX_BYTES, bound, hashed
+from governor_agents.operands import MAX_BYTES, bound, changed, hashed
 from tests.integration.desk import ALLOW, ASK, BOSS, FRAMEWORKS, Desk
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +106,29 @@ async def test_an_allowed_call_is_held_to_its_file_too(url: str, framework: str,
                 run = await here.ask()
                 assert (await here.calls(run))["deploy"].state is (CallState.SUCCEEDED if there else CallState.DENIED)
         assert len(here.ran) == 1
+
+
+async def test_an_edit_approves_no_content_that_was_not_shown(url: str, script: Path) -> None:
+    """The file is swapped while somebody edits another argument: the edit is no way around what was shown of it."""
+    here = desk("functions", url, script)
+    async with here.governor:
+        run = await here.ask()
+        id, shown = run.approvals[0].id, run.calls[0].operands
+        script.write_bytes(b"rm -rf /;\n")
+        with pytest.raises(EditRefused, match=r"not what was shown any more.*path = .*deploy.sh"):
+            await here.governor.decide(id, Decision.edit({"path": str(script), "amount": 1}), by=BOSS)
+        script.write_bytes(b"echo fine\n")
+        run = await here.governor.decide(id, Decision.edit({"path": str(script), "amount": 1}), by=BOSS)
+        assert run.calls[0].operands == shown and (await here.go_on(run)).status == "completed"
+
+
+def test_what_changed_is_told_path_by_path() -> None:
+    """A list of files: those that both name are compared, whatever their order; new ones are nobody's loss."""
+    one, two, other = (Operand("paths", 1, letter * 64) for letter in "abc")
+    before = ToolCall("t", freeze({"paths": ["x", "y"]}), "1", operands=(one, two))
+    after = ToolCall("t", freeze({"paths": ["y", "z", "x"]}), "1", operands=(two, other, one))
+    assert changed(before, before) == changed(before, after) == ()
+    assert changed(before, evolve(after, operands=(other, two, one))) == ("paths = y",)
 
 
 async def test_an_edit_is_bound_to_its_own_file(url: str, script: Path) -> None:
