@@ -18,6 +18,7 @@ from governor_agents.adapters.functions import Governed
 from governor_agents.core.channels import Place
 from governor_agents.core.records import Approval, Change, Event, Run
 from governor_agents.errors import ChannelUnusable, DeliveryFailed
+from governor_agents.handlers.slack import workspaces
 from governor_agents.handlers.slack.blocks import parse
 from governor_agents.handlers.slack.card import EVENT
 from governor_agents.handlers.slack.controls import Spot
@@ -502,6 +503,31 @@ async def test_several_workspaces_by_team_id(here: Here) -> None:
     assert len(other.messages("C1")) == 1
     with pytest.raises(DeliveryFailed, match="names no channel"):
         await handler.notify(approval, "#general")
+
+
+async def test_one_workspace_that_is_lost_holds_up_no_other(
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its token is one line; people elsewhere are asked, and its own when it is good again, each once."""
+    monkeypatch.setattr(workspaces, "AGAIN", 0.0)
+    other = here.slack.workspace("T02")
+    other.person("U99", "erin")
+    other.revoked = "token_revoked"
+    handler = SlackHandler([other.token, here.space.token], url=here.slack.url)
+    await handler.start(here.governor.desk)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == 1 and "bot token 1 (token_revoked)" in lines[0] and other.token not in lines[0]
+    approval = await here.ask()
+    stage = replace(approval.call.stages[0], people=(ALICE, "slack:T02/U99"))
+    approval = await here.change(approval, stages=(stage,))
+    for _ in range(2):
+        with pytest.raises(DeliveryFailed, match="no bot token for workspace T02 is good now"):
+            await handler.notify(approval)
+    with pytest.raises(DeliveryFailed, match="names no workspace, and there are 2"):
+        await handler.notify(approval, "C1")
+    other.revoked = ""
+    await handler.notify(approval)
+    assert len(here.direct(ALICE)) == 1 and len(other.direct("U99").messages) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ API = "https://slack.com/api/"
 
 TIMEOUT = 10
 """Seconds within which Slack must answer."""
+
+AGAIN = 30.0
+"""Seconds after which a token is asked about again that was no good, while others are."""
 
 _TROUBLE = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 """Answers that say nothing about the request itself."""
@@ -73,36 +77,52 @@ class Workspaces:
             raise ChannelUnusable(
                 "Slack needs a bot token: set SLACK_BOT_TOKEN=xoxb-... (one per workspace, commas between)"
             )
-        self._waiting = [
+        made = (
             AsyncWebClient(token, base_url=url, timeout=timeout, retry_handlers=[], logger=quiet())
             for token in dict.fromkeys(tokens)
-        ]
+        )
+        self._waiting = {
+            f"bot token {at}" if len(tokens) > 1 else "bot token": client for at, client in enumerate(made, 1)
+        }
+        self._again: dict[str, float] = {}
         self._clients: dict[str, AsyncWebClient] = {}
         self._urls: dict[str, str] = {}
 
     async def open(self) -> None:
         """Ask each token which workspace it is for, unless that is known. Twice is fine.
 
-        Raises `ChannelUnusable` for a token that Slack refuses or that lacks a scope, `DeliveryFailed` when Slack does
-        not answer.
+        Where no token is good: raises `ChannelUnusable` for one that Slack refuses or that lacks a scope,
+        `DeliveryFailed` when Slack does not answer. Where one is, that is a line in the log, and the others go on.
         """
-        for at, client in enumerate(list(self._waiting)):
+        wrong: list[ChannelUnusable | DeliveryFailed] = []
+        for which, client in list(self._waiting.items()):
+            if self._clients and time.monotonic() < self._again.get(which, 0.0):
+                continue
             try:
-                found = await _called(client, "auth.test", {})
-            except SlackRefused as refused:
-                which = f"bot token {at + 1}" if len(self._waiting) > 1 else "bot token"
-                raise ChannelUnusable(f"Slack refuses the {which} ({refused.code}): {mend(refused.code)}") from None
-            team = str(found["team_id"])
-            _check_scopes(team, found.headers)
-            self._clients[team] = client
-            self._urls[team] = str(found.get("url") or "")
-            if client in self._waiting:  # else somebody asked at the same time
-                self._waiting.remove(client)
+                await self._meet(which, client)
+            except (ChannelUnusable, DeliveryFailed) as error:
+                self._again[which] = time.monotonic() + AGAIN
+                wrong.append(error)
+        if wrong and not self._clients:
+            raise wrong[0]
+        for each in wrong:
+            log.error("slack: %s; the other workspaces go on, and it is asked again", each)
+
+    async def _meet(self, which: str, client: AsyncWebClient) -> None:
+        try:
+            found = await _called(client, "auth.test", {})
+        except SlackRefused as refused:
+            raise ChannelUnusable(f"Slack refuses the {which} ({refused.code}): {mend(refused.code)}") from None
+        team = str(found["team_id"])
+        _check_scopes(team, found.headers)
+        self._clients[team] = client
+        self._urls[team] = str(found.get("url") or "")
+        self._waiting.pop(which, None)  # somebody may have asked at the same time
 
     @property
     def teams(self) -> tuple[str, ...]:
-        """The workspaces, by team id."""
-        return tuple(self._clients)
+        """The workspaces, by team id; empty for one whose token is not good now, so nobody knows which it is."""
+        return (*self._clients, *("" for _ in self._waiting))
 
     def client(self, team: str) -> AsyncWebClient | None:
         """The client of a workspace, None where the app is not installed."""
@@ -115,8 +135,11 @@ class Workspaces:
 
     async def call(self, team: str, method: str, **args: Json) -> Json:
         """Call a method of the Web API. Raises `SlackRefused`, and `DeliveryFailed` for trouble on the way."""
-        await self.open()
+        if team not in self._clients:
+            await self.open()
         client = self._clients.get(team)
+        if client is None and self._waiting:
+            raise DeliveryFailed(f"no bot token for workspace {team} is good now")
         if client is None:
             raise SlackRefused(method, "app_not_installed")
         return (await _called(client, method, args)).data
