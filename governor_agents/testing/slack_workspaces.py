@@ -29,7 +29,7 @@ SCOPES = frozenset(
 
 @dataclass
 class Message:
-    """One message as it stands; ``past`` are its earlier forms, oldest first."""
+    """One message as it stands; ``past`` are its earlier forms, oldest first. ``bot_id`` is another app's, if any."""
 
     ts: str
     blocks: list[Json]
@@ -39,13 +39,14 @@ class Message:
     seen_by: str = ""
     sent: Json = None
     past: list[tuple[list[Json], str]] = field(default_factory=list)
+    bot_id: str = ""
 
     def as_json(self, workspace: Workspace, *, metadata: bool = False) -> Json:
         """In the form in which Slack gives it back."""
         shown: Json = {
             "type": "message",
             "user": workspace.bot_user,
-            "bot_id": workspace.bot_id,
+            "bot_id": self.bot_id or workspace.bot_id,
             "app_id": workspace.app_id,
             "team": workspace.team,
             "ts": self.ts,

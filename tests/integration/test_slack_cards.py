@@ -335,6 +335,20 @@ async def test_without_the_metadata_the_card_comes_twice(here: Here) -> None:
     assert len(here.direct(ALICE)) == 2
 
 
+async def test_a_copy_by_another_app_is_not_taken_for_the_card(here: Here) -> None:
+    """Whatever a message says, another app can say too: only what the app itself posted is found again."""
+    approval = await here.ask()
+    here.slack.trouble("chat.postMessage", "reset", times=1, applied=True)
+    with pytest.raises(DeliveryFailed):
+        await here.handler.notify(approval)
+    here.cards()[0].bot_id = "B0OTHER"
+    await here.handler.notify(approval)
+    assert len(here.direct(ALICE)) == 2
+    card = await here.handler.notify(approval)
+    await here.handler.update(await here.decide(approval, Decision.approve()), card)
+    assert ["Approved by" in shown(message) for message in here.direct(ALICE)] == [False, True]
+
+
 async def test_of_two_posted_at_once_one_stays(here: Here) -> None:
     """Two workers find the same place without a message: the second one's is taken away."""
     approval = await here.ask()

@@ -243,7 +243,7 @@ class Showing:
                 log.warning("slack: nobody can say whether a card was posted before (%s)", refused.code)
                 return None
             for message in page["messages"]:
-                about = message.get("metadata") or {}
+                about = message.get("metadata") or {} if self._workspaces.posted(team, message) else {}
                 if about.get("event_type") == EVENT and about.get("event_payload", {}).get("op") == op:
                     return Spot(team, channel, str(message["ts"]))
             cursor = {"cursor": (page.get("response_metadata") or {}).get("next_cursor")}

@@ -87,6 +87,7 @@ class Workspaces:
         self._again: dict[str, float] = {}
         self._clients: dict[str, AsyncWebClient] = {}
         self._urls: dict[str, str] = {}
+        self._bots: dict[str, Json] = {}
 
     async def open(self) -> None:
         """Ask each token which workspace it is for, unless that is known. Twice is fine.
@@ -117,6 +118,7 @@ class Workspaces:
         _check_scopes(team, found.headers)
         self._clients[team] = client
         self._urls[team] = str(found.get("url") or "")
+        self._bots[team] = found.get("bot_id")
         self._waiting.pop(which, None)  # somebody may have asked at the same time
 
     @property
@@ -127,6 +129,10 @@ class Workspaces:
     def client(self, team: str) -> AsyncWebClient | None:
         """The client of a workspace, None where the app is not installed."""
         return self._clients.get(team)
+
+    def posted(self, team: str, message: Mapping[str, Json]) -> bool:
+        """True for a message that the app itself posted there: others can copy all that it says."""
+        return bool(message.get("bot_id")) and message["bot_id"] == self._bots.get(team)
 
     def permalink(self, team: str, channel: str, ts: str) -> str:
         """Where a message can be looked at; empty when that is not known."""
