@@ -169,6 +169,10 @@ GOOD = {
         ({"webhooks": {"orders": {"url": "https://hooks.example.com/x"}}}, "it has `url`, and `secrets`"),
         ({"webhooks": {"orders": {"url": "https://hooks.example.com/x", "secrets": ["sesame"]}}}, "32 characters"),
         ({"webhooks": {"orders": {"url": "https://a:sesame@hooks.example.com", "secrets": [SECRET]}}}, "no user"),
+        (
+            {"webhooks": {"orders": {"url": "https://hooks.example.com/x", "secrets": ["\ud800" * 32]}}},
+            "lone surrogate",
+        ),
     ],
 )
 async def test_a_wrong_file_is_said_at_the_start(
@@ -183,6 +187,17 @@ async def test_a_wrong_file_is_said_at_the_start(
         await WebhookHandler().start(None)  # type: ignore[arg-type]
     text = str(refused.value)
     assert says in text and str(file) in text and "\n" not in text and "sesame" not in text and SECRET not in text
+
+
+async def test_a_receiver_that_stands_twice_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one would silently take the place of the other."""
+    file = tmp_path / "webhooks.json"
+    entry = json.dumps(GOOD["webhooks"]["orders"])  # type: ignore[call-overload]
+    file.write_text(f'{{"hosts": ["hooks.example.com"], "webhooks": {{"orders": {entry}, "orders": {entry}}}}}')
+    file.chmod(0o600)
+    monkeypatch.setenv("GOVERNOR_WEBHOOKS", str(file))
+    with pytest.raises(ChannelUnusable, match="'orders' stands twice"):
+        await WebhookHandler().start(None)  # type: ignore[arg-type]
 
 
 async def test_the_file_is_needed_and_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from governor_agents.errors import ChannelUnusable, ConfigError
+from governor_agents.core.calls import freeze_text, thaw
+from governor_agents.errors import ArgumentsError, ChannelUnusable, ConfigError
+from governor_agents.handlers.visible import visible
 from governor_agents.handlers.webhook.addresses import Target, parse
 from governor_agents.handlers.webhook.signature import MIN_SECRET
 
@@ -51,11 +52,12 @@ def from_file(path: Path) -> dict[str, Webhook]:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ChannelUnusable(f"{path}: others may read it, and it holds secrets; chmod 600 {path}")
-        document = json.loads(path.read_bytes())
+        document = thaw(freeze_text(path.read_bytes()))
     except OSError as error:
         raise ChannelUnusable(f"{path}: {error.strerror}; {VARIABLE} names the file of webhooks") from None
-    except (ValueError, RecursionError):
-        raise ChannelUnusable(f"{path}: this is no JSON (docs/webhooks.md shows the file)") from None
+    except ArgumentsError as error:
+        why = visible(str(error)).replace("arguments are not", "this is not")
+        raise ChannelUnusable(f"{path}: {why} (docs/webhooks.md shows the file)") from None
     hosts, entries = _sections(path, document)
     return {name: _entry(f"{path}: webhook {name!r}", entry, hosts) for name, entry in entries.items()}
 
