@@ -216,7 +216,7 @@ async def test_the_file_is_needed_and_is_its_owners_alone(tmp_path: Path, monkey
     file.chmod(0o600)
     await WebhookHandler().start(None)  # type: ignore[arg-type]
     file.write_text("{")
-    with pytest.raises(ChannelUnusable, match="no JSON"):
+    with pytest.raises(ChannelUnusable, match="not plain JSON"):
         await WebhookHandler().start(None)  # type: ignore[arg-type]
 
 
