@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from governor_agents.core.records import CallState
 from governor_agents.errors import CallDenied
 from governor_agents.handlers.slack.payloads import Answer
 from tests.slack_office import ALICE, BOB, TEAM, Office, Posted, office
+from tests.stores import STORES
 
 pytestmark = pytest.mark.anyio
 
@@ -166,18 +168,22 @@ async def test_an_empty_list_is_nobody(tmp_path: Path) -> None:
         assert (await here.call(posted)).votes == ()
 
 
-async def test_of_all_actors_exactly_one_is_accepted(tmp_path: Path) -> None:
-    """All fourteen, each on a card that waits: one vote in the whole store."""
+@pytest.mark.parametrize("store", STORES)
+async def test_of_all_actors_exactly_one_is_accepted(tmp_path: Path, store: str) -> None:
+    """All fourteen, each on a card that waits: one vote in all, whatever keeps cards, votes and the stream of refusals."""
     file = tmp_path / "people.yaml"
     file.write_text(PEOPLE)
     accepted = []
     for name, actor in ACTORS.items():
-        async with office(tmp_path / f"{name}.db", POLICIES["directory"], people=file) as here:
+        url = await asyncio.to_thread(STORES[store], tmp_path)
+        async with office(url, POLICIES["directory"], people=file) as here:
             _people(here)
             answer, posted = await knock(here, actor)
             mine = [vote for vote in (await here.call(posted)).votes if vote.kind == "approve"]
             accepted += [name] if mine else []
             assert (answer.refused == "") == bool(mine)
+            noted = [f"refused.{answer.refused}"] if answer.refused else []
+            assert [line["what"] for line in await here.refusals()] == noted
     assert len(ACTORS) == 14
     assert accepted == ["listed"]
 

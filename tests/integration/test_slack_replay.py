@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ import pytest
 from governor_agents import Governor, PolicySet, Run, Verdict
 from governor_agents.core.records import CallState, evolve
 from governor_agents.core.verdicts import Stage
-from governor_agents.stores.sqlite import SQLiteStore
-from governor_agents.testing import MovableClock
 from governor_agents.testing.slack_server import SlackServer
 from tests.asking import Silent
 from tests.integration.desk import Desk
 from tests.slack_office import ADDRESS, ALICE, BOB, CAROL, Office, Posted, office_of
+from tests.stores import STORES, Time
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +37,7 @@ class Scene:
     agent: Desk
     here: Office
     slack: SlackServer
-    clock: MovableClock
-    url: str
+    time: Time
 
     async def ask(self) -> list[Posted]:
         """A fresh run; a card for each of its calls."""
@@ -55,17 +54,13 @@ class Scene:
         return (await self.here.call(posted)).state
 
 
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    clock = MovableClock()
-    url = f"sqlite:///{tmp_path / 'a.db'}"
-    agent = Desk(
-        "openai-agents", SQLiteStore(url, clock=clock), say=ASK, tools=BOTH, turns=9,
-        handlers={"slack": Silent()}, env="prod",
-    )  # fmt: skip
+@pytest.fixture(params=STORES)
+async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
+    time = await asyncio.to_thread(lambda: Time(STORES[request.param](tmp_path)))
+    agent = Desk("openai-agents", time.store(), say=ASK, tools=BOTH, turns=9, handlers={"slack": Silent()}, env="prod")
     with SlackServer() as slack:
         async with office_of(agent.governor, slack) as here:
-            yield Scene(agent, here, slack, clock, url)
+            yield Scene(agent, here, slack, time)
 
 
 def control(posted: Posted) -> str:
@@ -100,7 +95,7 @@ async def other_gate(scene: Scene) -> tuple[str, list[Posted]]:
 
 async def _elsewhere(scene: Scene, **settings: Any) -> tuple[str, list[Posted]]:
     posted = (await scene.ask())[0]
-    store = SQLiteStore(scene.url, clock=scene.clock)
+    store = scene.time.store()
     governor = Governor(PolicySet([lambda call: ASK]), store=store, handlers={"slack": Silent()}, **settings)
     async with office_of(governor, scene.slack) as there:
         answer = await there.send(scene.slack.click(there.space, posted.message, "approve", by=ALICE))
@@ -135,7 +130,7 @@ async def after_done(scene: Scene) -> tuple[str, list[Posted]]:
 async def after_expiry(scene: Scene) -> tuple[str, list[Posted]]:
     """A click sent a second after the deadline, before anything else has looked at the run."""
     cards = await scene.ask()
-    scene.clock.move(3601.0)
+    scene.time.move(3601.0)
     refused = (await scene.here.click(cards[0], "approve", by=ALICE)).refused
     assert await scene.state(cards[0]) is CallState.EXPIRED
     return refused, []

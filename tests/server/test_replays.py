@@ -6,6 +6,7 @@ a login.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,9 @@ import pytest
 from governor_agents import Decision, Governor, PolicySet, Run, Verdict
 from governor_agents.core.records import Approval, CallState, evolve
 from governor_agents.core.verdicts import Stage
-from governor_agents.stores.sqlite import SQLiteStore
-from governor_agents.testing import MovableClock
 from tests.integration.desk import Desk
 from tests.pages import BOSS, CFO, Office, client, form_in, office_of
+from tests.stores import STORES, Time
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -39,8 +39,7 @@ class Scene:
     way: str
     agent: Desk
     office: Office
-    clock: MovableClock
-    url: str
+    time: Time
     logins: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def path(self, approval: Approval, by: str = CFO) -> str:
@@ -69,13 +68,16 @@ class Scene:
             await self.agent.governor.decide(each.id, Decision.approve(), by=BOSS)
 
 
+@pytest.fixture(params=STORES)
+async def time(request: pytest.FixtureRequest, tmp_path: Path) -> Time:
+    return await asyncio.to_thread(lambda: Time(STORES[request.param](tmp_path)))
+
+
 @pytest.fixture(params=WAYS)
-async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Scene]:
-    clock = MovableClock()
-    url = f"sqlite:///{tmp_path / 'a.db'}"
-    agent = Desk("openai-agents", SQLiteStore(url, clock=clock), say=ASK, tools=BOTH, turns=9, env="prod")
+async def scene(request: pytest.FixtureRequest, time: Time) -> AsyncIterator[Scene]:
+    agent = Desk("openai-agents", time.store(), say=ASK, tools=BOTH, turns=9, env="prod")
     async with agent.governor:
-        yield Scene(request.param, agent, office_of(agent.governor), clock, url)
+        yield Scene(request.param, agent, office_of(agent.governor), time)
 
 
 Row = tuple[int, list[Approval]]
@@ -108,8 +110,7 @@ async def other_gate(scene: Scene) -> Row:
 async def _elsewhere(scene: Scene, **settings: Any) -> Row:
     asked = (await scene.agent.ask()).approvals[0]
     path, form = await scene.shown(asked)
-    store = SQLiteStore(scene.url, clock=scene.clock)
-    async with Governor(PolicySet([lambda call: ASK]), store=store, **settings) as governor:
+    async with Governor(PolicySet([lambda call: ASK]), store=scene.time.store(), **settings) as governor:
         there = office_of(governor)
         status = await scene.send(path, form, office=there)
         assert len(await there.refused()) == 1
@@ -150,7 +151,7 @@ async def after_expiry(scene: Scene) -> Row:
     cookies = await scene.office.governor.desk.tokens.issue("session", CFO, "", within=9999.0)
     async with client(scene.office, cookies={"governor": cookies}) as web:
         form = form_in((await web.get(path)).text, "decide", decision="approve")
-        scene.clock.move(3601.0)
+        scene.time.move(3601.0)
         status = (await web.post(path, data=form)).status_code
     assert await scene.state(asked) is CallState.EXPIRED
     return status, []
