@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -27,21 +25,19 @@ from governor_agents import Governor
 from governor_agents.audit import chain
 from governor_agents.core import driving, settling
 from governor_agents.core.calls import Tool, ToolCall, freeze
-from governor_agents.core.records import CallState, Decision, Run, RunState, Snapshot, approval_id
-from governor_agents.core.verdicts import Stage, Verdict
-from governor_agents.errors import DecisionRefused, Fenced, GovernorError, IllegalTransition, ResolutionRefused
+from governor_agents.core.ports import Events
+from governor_agents.core.records import CallState, Run, RunState, Snapshot
+from governor_agents.errors import Fenced, IllegalTransition, ResolutionRefused
 from governor_agents.policies import PolicySet
+from tests.model.asked import RUN, Asked, numbers
+from tests.model.expected import ASK, DEADLINE, LETS, NEEDED, REQUESTER, SEATS, Expected, address, asks, directory
 from tests.model.processes import LEASE, Dead, Hand, Process
 from tests.stores import Time
 
-RUN, DEADLINE, FLIGHT = "r", 1000.0, 60.0
-ASK = Verdict("require_approval", "p", "1", stages=(Stage(("ops",), ("alice", "bob"), quorum=2),), deadline=DEADLINE)
+FLIGHT = 60.0
 TOOLS = {"pay": Tool("pay"), "send": Tool("send", retry="idempotent")}
-numbers = st.integers(1, 3)
 ways = st.sampled_from(["ok", "ok", "ok", "raises", "dies"])
 seldom = st.integers(0, 7).map(lambda at: at == 0)
-people = st.sampled_from(["alice", "bob", "alice", "bob", "carol"])
-kinds = st.sampled_from(["approve", "approve", "approve", "edit", "edit", "reject", "respond"])
 STATES = {
     "asked": {CallState.PENDING},
     "approved": {CallState.APPROVED},
@@ -56,28 +52,8 @@ STATES = {
 }
 
 
-@dataclass
-class Expected:
-    """What must be true of one call."""
-
-    tool: str
-    args: bytes
-    until: float
-    state: str = "asked"
-    votes: set[str] = field(default_factory=set)
-    attempts: list[str] = field(default_factory=list)
-    died: dict[str, float] = field(default_factory=dict)
-    lapsed: float = 0.0
-    won: tuple[str, str] | None = None
-    replaces: int = 0
-
-    def lapse(self, now: float) -> None:
-        """An attempt ended without a result."""
-        self.state, self.lapsed = ("again" if self.tool == "send" else "doubt"), now
-
-
-class Machine(RuleBasedStateMachine):
-    """One run of two calls, two workers, two approvers and a stranger, an operator, and a clock that only goes on."""
+class Machine(Asked):
+    """One run of two calls, two workers, the people of `expected`, an operator, and a clock that only goes on."""
 
     store_url: Callable[[Path], str]
 
@@ -86,15 +62,14 @@ class Machine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(prefix="governor-model-")
         self.url = type(self).store_url(Path(self.folder.name))
         self.clock = Time(self.url)
+        self.directory = directory(self.clock())
         self.born = 0
         self.office = self.governor()
         self.workers = [self.process(), self.process()]
         self.hands: list[Hand] = []
-        self.calls: dict[int, Expected] = {}
         self.effects: list[tuple[int, str, bytes]] = []
         self.driver: tuple[str, int] | None = None
         self.lease = 0.0
-        self.cancelled = False
         self.halted = False
         self.fences = 0
 
@@ -102,8 +77,8 @@ class Machine(RuleBasedStateMachine):
 
     def governor(self) -> Governor:
         """One more process on the store."""
-        policies = PolicySet([lambda call: ASK], tools=TOOLS)
-        made = Governor(policies, store=self.clock.store(), secret=b"one for all", tenant="t")
+        policies = PolicySet([lambda call: asks(self.lets)], tools=TOOLS)
+        made = Governor(policies, store=self.clock.store(), secret=b"one for all", tenant="t", people=self.directory)
         made.loop.call(made.open())
         return made
 
@@ -111,10 +86,6 @@ class Machine(RuleBasedStateMachine):
         """A worker with a name of its own."""
         self.born += 1
         return Process(self.governor(), f"elsewhere/{self.born}/1")
-
-    def any(self, *states: str) -> bool:
-        """True when some call stands so."""
-        return any(call.state in states for call in self.calls.values())
 
     def run_now(self) -> Run:
         """The run as the store has it."""
@@ -127,13 +98,16 @@ class Machine(RuleBasedStateMachine):
         asked = call.asked_args if call.asked_args is not None else call.args
         return call.as_tool_call(run).with_args(asked)
 
-    @initialize()
-    def begins(self) -> None:
-        """The first worker begins the run and pauses it with two calls."""
+    @initialize(lets=st.sampled_from([LETS, ()]))
+    def begins(self, lets: tuple[str, ...]) -> None:
+        """The first worker begins the run and pauses it with two calls; the policy is perhaps another by then."""
+        self.policies_change(lets)
         first = self.workers[0].name
         asks = tuple(
             driving.Ask(
-                ToolCall.of(tool, {"amount": 5}, f"c{at}", agent="a", run=RUN, requester="me", tenant="t"),
+                ToolCall.of(
+                    tool, {"amount": 5}, f"c{at}", agent="a", run=RUN, requester=address(REQUESTER), tenant="t"
+                ),
                 TOOLS[tool],
                 ASK,
                 f"nonce{at}",
@@ -141,13 +115,15 @@ class Machine(RuleBasedStateMachine):
             for at, tool in enumerate(TOOLS)
         )
         now = self.clock()
-        run = Run("t", RUN, "a", "x", "me", RunState.QUEUED, now, max_attempts=10_000)
+        run = Run("t", RUN, "a", "x", address(REQUESTER), RunState.QUEUED, now, max_attempts=10_000)
         opened = driving.start(run, now, owner=first, lease=LEASE)
         paused = driving.pause(opened.run, now, owner=first, fence=1, snapshot=Snapshot("b", "x"), asks=asks)
         both = driving.Change(paused.run, (*opened.events, *paused.events))
         self.office.loop.call(self.office.runs.create(both, now))
         args = freeze({"amount": 5})
         self.calls = {at: Expected(tool, args, now + DEADLINE) for at, tool in enumerate(TOOLS, 1)}
+        for call in self.calls.values():
+            call.remind(now)
         self.fences = 1
 
     # -- the way that things go when nothing comes between; the other rules are what comes between ------------------
@@ -157,9 +133,10 @@ class Machine(RuleBasedStateMachine):
         if self.halted:
             self.halts_or_lifts(True)
         elif self.any("asked"):
-            for n in [n for n, call in self.calls.items() if call.state == "asked"]:
-                for by in ("alice", "bob"):
-                    self.decides(n, by, "approve", False)
+            n = self.first("asked")
+            if at == 1 and not self.calls[n].votes:
+                self.hands_over(n, ("alice", "", "dora"), how == "raises", True)
+            self.one_more_approves(n)
             self.a_worker_looks()
         elif self.any("doubt"):
             n = self.first("doubt")
@@ -172,6 +149,8 @@ class Machine(RuleBasedStateMachine):
             if driver is None:
                 self.time_passes(31.0)
                 self.a_worker_looks()
+            elif (claim := self.workers[driver].claim) is not None and claim.stop:
+                self.leaves(driver, "release")
             else:
                 self.begins_a_call(driver, self.first("approved", "again"))
         elif self.hands:
@@ -181,62 +160,7 @@ class Machine(RuleBasedStateMachine):
     goes_on_1, goes_on_2, goes_on_3 = often(go_on), often(go_on), often(go_on)
     goes_on_4, goes_on_5, goes_on_6 = often(go_on), often(go_on), often(go_on)
 
-    def first(self, *states: str) -> int:
-        """The first call that stands so."""
-        return next(n for n, call in self.calls.items() if call.state in states)
-
-    # -- people -----------------------------------------------------------------------------------------------------
-
-    @rule(n=numbers, by=people, kind=kinds, stale=st.sampled_from([False, False, True]))
-    def decides(self, n: int, by: str, kind: str, stale: bool) -> None:
-        """Somebody decides; only what the expectation says counts does."""
-        decision = {
-            "approve": Decision.approve(),
-            "reject": Decision.reject("no"),
-            "respond": Decision.respond("42"),
-            "edit": Decision.edit({"amount": 1}),
-        }[kind]
-        counts = self.counts(n, by, kind, stale)
-        try:
-            self.office.decide_sync(approval_id(RUN, n), decision, by=by, digest="old" if stale else None)
-        except (DecisionRefused, GovernorError) as error:
-            assert not counts, f"{kind} by {by} should count: {error}"
-            return
-        assert counts, f"{kind} by {by} should not count"
-        self.count(n, by, kind)
-
-    def counts(self, n: int, by: str, kind: str, stale: bool) -> bool:
-        """True when this decision is taken, or repeats one that was."""
-        call = self.calls.get(n)
-        if call is None:
-            return False
-        if call.state != "asked":
-            return self.repeats(call, by, kind)
-        return not stale and by in ("alice", "bob") and self.clock() < call.until and not self.cancelled
-
-    def repeats(self, call: Expected, by: str, kind: str) -> bool:
-        """True when a decision on a decided call says what this person said before."""
-        if call.state == "gone" or call.won is None:
-            return False
-        if kind in ("reject", "respond") or call.won[1] in ("reject", "respond"):
-            return call.won == (by, kind)
-        return (by, kind) in {(vote, "approve") for vote in call.votes if not vote.startswith("edit ")} | {
-            (vote[5:], "edit") for vote in call.votes if vote.startswith("edit ")
-        }
-
-    def count(self, n: int, by: str, kind: str) -> None:
-        """What a decision that counts makes of its call."""
-        call = self.calls[n]
-        if call.state != "asked":
-            return
-        if kind in ("reject", "respond"):
-            call.state, call.won = {"reject": "rejected", "respond": "answered"}[kind], (by, kind)
-        elif kind == "edit":
-            call.args, call.votes = freeze({"amount": 1}), {f"edit {by}"}
-        elif f"edit {by}" not in call.votes:
-            call.votes.add(by)
-        if kind in ("approve", "edit") and len(call.votes) == 2:
-            call.state, call.won = "approved", (by, kind)
+    # -- time ---------------------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([1.0, 1.0, 1.0, 31.0, 31.0, 61.0, 1001.0]))
     def time_passes(self, seconds: float) -> None:
@@ -251,6 +175,7 @@ class Machine(RuleBasedStateMachine):
         for call in self.calls.values():
             if call.state == "asked" and now >= call.until:
                 call.state = "gone"
+        self.reminded()
         if self.driver is not None and now >= self.lease:
             self.let_go()
 
@@ -321,9 +246,15 @@ class Machine(RuleBasedStateMachine):
         worker, run = self.workers[at], self.run_now()
         if worker.claim is None or run.call(n) is None:
             return
+        n = self.newest(n)
         call = self.calls[n]
         may = self.may_begin(worker, call)
+        enough = len({seat for _, seat in call.counted(self.lets).values()} & set(SEATS)) >= NEEDED
         got = worker.begin(self.tool_call(run, n), TOOLS[call.tool], n)
+        if may and not enough:
+            assert not isinstance(got, Hand), f"call {n} should be asked again"
+            call.ask_again(self.lets, self.clock())
+            return
         if not isinstance(got, Hand):
             assert not may, f"call {n} should run: {got}"
             return
@@ -333,11 +264,17 @@ class Machine(RuleBasedStateMachine):
         got.attempt, call.state = len(call.attempts), "running"
         self.hands.append(got)
 
+    def newest(self, n: int) -> int:
+        """The call that stands for this one: its call id is that of the one that was asked in its place."""
+        later = next((at for at, call in self.calls.items() if call.replaces == n), 0)
+        return self.newest(later) if later else n
+
     def may_begin(self, worker: Process, call: Expected) -> bool:
         """True when the guard must run it."""
         claim = worker.claim
         holds = claim is not None and self.driver == (worker.name, claim.fence) and self.clock() < self.lease
-        stopped = claim is not None and (claim.lost or bool(claim.stop))
+        # A loop that waits for people may still begin what they approve meanwhile.
+        stopped = claim is not None and (claim.lost or bool(claim.halted) or (bool(claim.stop) and not claim.again))
         return holds and not stopped and call.state in ("approved", "again") and not self.cancelled and not self.halted
 
     @precondition(lambda self: self.hands)
@@ -357,10 +294,13 @@ class Machine(RuleBasedStateMachine):
         late = call.state == "doubt"
         if not current:
             assert isinstance(said, Fenced), f"a result of another attempt was taken: {said}"
+            if call.state in ("running", "again", "doubt"):
+                call.died[hand.attempt] = self.clock()  # nothing of it is under way any more
         elif how == "ok":
             call.state = "done"
         elif late or hand.attempt > 1:
             call.state, call.lapsed = "doubt", call.lapsed if late else self.clock()
+            call.died[hand.attempt] = self.clock()
         else:
             call.state = "failed"
         self.close_cancelled()
@@ -454,7 +394,7 @@ class Machine(RuleBasedStateMachine):
         dead = call is not None and not living & set(call.attempts)
         counts = call.state == "doubt"
         if counts and how == "did-not-happen":
-            counts = dead and self.over(call)
+            counts = self.over(call, dead)
         try:
             self.office.resolve_sync(RUN, n, how, by="op", evidence="looked", worker_dead=dead)  # type: ignore[arg-type]
         except ResolutionRefused as error:
@@ -463,26 +403,36 @@ class Machine(RuleBasedStateMachine):
         assert counts, f"{how} should not count"
         call.state = "done" if how == "happened" else "failed"
         if how == "did-not-happen" and not self.cancelled:
-            fresh = Expected(call.tool, call.args, self.clock() + DEADLINE, replaces=n)
+            fresh = Expected(call.tool, call.args, self.clock() + DEADLINE, replaces=n, lets=call.lets)
             self.calls[len(self.calls) + 1] = fresh
         self.close_cancelled()
 
-    def over(self, call: Expected) -> bool:
+    def over(self, call: Expected, dead: bool) -> bool:
         """True when no request of the call can be under way; whoever asks for the first time starts that time."""
-        now = self.clock()
+        now, holds = self.clock(), self.driver[0] if self.driver is not None and self.clock() < self.lease else ""
+        gone = set(call.attempts) - {holds} if dead else set()
         for one in self.calls.values():  # a worker is one process: dead for every call in doubt that it set out to run
-            for name in set(one.attempts) & set(call.attempts) if one.state in ("doubt", "again") else ():
-                one.died.setdefault(name, now)
-        return now >= max(call.lapsed, *call.died.values()) + FLIGHT
+            for at, name in enumerate(one.attempts, 1) if one.state in ("doubt", "again") else ():
+                if name in gone:
+                    one.died.setdefault(at, now)
+        known = len(call.died) == len(call.attempts)
+        return known and now >= max(call.lapsed, *call.died.values()) + FLIGHT
 
     # -- what always holds ------------------------------------------------------------------------------------------
 
     @invariant()
-    def stands_as_expected(self) -> None:
+    def holds(self) -> None:
+        """Everything that always holds, of the record and the trail as they stand now."""
+        if self.calls:
+            run = self.run_now()
+            self.stands_as_expected(run)
+            self.words_stand_as_expected(run)
+            self.people_count_once(run)
+            self.acts_at_most_once()
+            assert chain.verify(self.events(), run.chain) == "", "the audit trail is one chain that ends in the record"
+
+    def stands_as_expected(self, run: Run) -> None:
         """The record is what the expectation says."""
-        if not self.calls:
-            return
-        run = self.run_now()
         for n, expected in self.calls.items():
             call = run.call(n)
             assert call is not None
@@ -495,7 +445,6 @@ class Machine(RuleBasedStateMachine):
         if not run.state.ended and run.state not in (RunState.BLOCKED, RunState.DEAD):
             assert settling.due(run) is not None, "nobody looks at it"
 
-    @invariant()
     def acts_at_most_once(self) -> None:
         """One effect per approval, of what was approved; the same key each time where it may be tried again."""
         for n, call in self.calls.items():
@@ -505,19 +454,16 @@ class Machine(RuleBasedStateMachine):
             assert not mine or (call.state not in ("asked", "approved", "rejected", "answered", "gone"))
             assert not (mine and call.replaces and any(row[0] == call.replaces for row in self.effects))
 
-    @invariant()
-    def every_event_is_there(self) -> None:
-        """The audit trail is one chain that ends where the record says."""
-        if self.calls:
-            run = self.run_now()
-            events = self.office.loop.call(self.office.store.events("run", "t", RUN))
-            assert chain.verify(events, run.chain) == ""
+    def events(self) -> Events:
+        """The audit trail."""
+        return self.office.loop.call(self.office.store.events("run", "t", RUN))
 
     def teardown(self) -> None:
         """From wherever it is, the run comes to an end."""
         try:
             if self.calls:
                 self.ends()
+                self.every_word_is_told(self.events())
         finally:
             for worker in self.workers:
                 self.kill(worker)
@@ -568,5 +514,6 @@ def play(name: str, store_url: Callable[[Path], str], examples: int, *, shrink: 
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         print_blob=False,
+        report_multiple_bugs=shrink,
     )
     run_state_machine_as_test(machine_on(name, store_url), settings=kept)
