@@ -101,6 +101,8 @@ def _allowed(call: Call, seat: str, to: Voter, by: Voter, requester: Collection[
         raise NotAnApprover(f"{by.id} cannot take over a seat by {by.id}'s own word")
     if any(call.hands(name)[0] in to.names for name in people.asked_now(call).people if name != seat):
         raise NotAnApprover(f"{to.id} is asked already")
+    if any(vote.by in to.names for vote in call.votes):
+        raise NotAnApprover(f"{to.id} has approved already, and counts once")
     if len(call.handed) >= MAX_HANDED:
         raise NotAnApprover(f"seats of this request were handed over {MAX_HANDED} times; that is enough")
     return allowed

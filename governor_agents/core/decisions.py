@@ -97,7 +97,8 @@ def _asking(run: Run, verdict: Verdict, now: float) -> dict[str, object]:
         "channels": verdict.channels,
         "headline": verdict.headline,
         "delegates": verdict.delegates,
-        "reminders": reminders(verdict, now, expires),
+        "reminders": reminders(verdict.reminders, quiet, now, expires),
+        "remind_after": verdict.reminders,
         "quiet_hours": quiet,
     }
 
@@ -354,6 +355,7 @@ def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
     stages = (*call.stages, *(stage for stage in verdict.stages if stage not in call.stages))
     expires = after(now, verdict.deadline, verdict.quiet_hours)
     expires = expires if call.expires is None else min(call.expires, expires)
+    more = reminders(verdict.reminders, verdict.quiet_hours, now, expires)
     delegates = tuple(name for name in call.delegates if name in verdict.delegates)
     return evolve(
         call,
@@ -371,7 +373,8 @@ def _stricter(run: Run, call: Call, verdict: Verdict, now: float) -> Call:
         channels=tuple(dict.fromkeys((*call.channels, *verdict.channels))),
         headline=verdict.headline or call.headline,
         quiet_hours=call.quiet_hours if call.quiet_hours == verdict.quiet_hours else None,
-        reminders=tuple(sorted({at for at in (*call.reminders, *reminders(verdict, now, expires)) if at < expires})),
+        reminders=tuple(sorted({at for at in (*call.reminders, *more) if at < expires})),
+        remind_after=tuple(sorted({*call.remind_after, *verdict.reminders})),
         delegates=delegates,
         handed=people.still_handed(call.handed, delegates),
     )

@@ -31,7 +31,7 @@ from governor_agents.core.records import (
 from governor_agents.core.records import CallState as C
 from governor_agents.core.settling import settle
 from governor_agents.core.telling import call_event, notices
-from governor_agents.core.terms import stage_end
+from governor_agents.core.terms import reminders, stage_end
 from governor_agents.core.verdicts import Verdict
 from governor_agents.errors import (
     ArgumentsError,
@@ -235,6 +235,7 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
     """The same bytes under a new number and nonce, without votes, attempts or key."""
     if not call.stages:
         call = _with_people(run, call, verdict)
+    expires = after(now, call.deadline, call.quiet_hours)
     return Call(
         n=run.count + 1,
         call_id=call.call_id,
@@ -256,7 +257,7 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
         nonce=nonce,
         stages=call.stages,
         stage_expires=stage_end(call.stages, 0, now, call.quiet_hours),
-        expires=after(now, call.deadline, call.quiet_hours),
+        expires=expires,
         deadline=call.deadline,
         run_within=call.run_within,
         reason_required=call.reason_required,
@@ -266,6 +267,8 @@ def _anew(run: Run, call: Call, now: float, nonce: str, verdict: Verdict | None)
         headline=call.headline,
         risk=call.risk,
         delegates=call.delegates,
+        reminders=reminders(call.remind_after, call.quiet_hours, now, expires),
+        remind_after=call.remind_after,
         quiet_hours=call.quiet_hours,
         asked_args=call.asked_args,
         replaces=call.n,
@@ -294,5 +297,6 @@ def _with_people(run: Run, call: Call, verdict: Verdict | None) -> Call:
         channels=verdict.channels,
         headline=verdict.headline,
         delegates=verdict.delegates,
+        remind_after=verdict.reminders,
         quiet_hours=verdict.quiet_hours,
     )

@@ -140,9 +140,14 @@ def still_handed(handed: tuple[HandOver, ...], delegates: Collection[str]) -> tu
 
 def still_counting(call: Call, verdict: Verdict) -> tuple[Vote, ...]:
     """The votes as a later verdict takes them: none of the requester where it excludes that person, and nobody speaks
-    for a seat that went where it would not let it go.
+    for a seat that went where it would not let it go; whose own seat is somebody else's then speaks for none.
     """
-    stands = {over.seat for over in still_handed(call.handed, verdict.delegates)}
-    void = {over.seat for over in call.handed} - stands
-    kept = (vote for vote in call.votes if not (vote.own and verdict.exclude_requester))
-    return tuple(evolve(vote, seat="", standing="") if vote.standing and vote.seat in void else vote for vote in kept)
+    stands = evolve(call, handed=still_handed(call.handed, verdict.delegates))
+    void = {over.seat for over in call.handed} - {over.seat for over in stands.handed}
+    found: list[Vote] = []
+    for vote in (vote for vote in call.votes if not (vote.own and verdict.exclude_requester)):
+        if vote.standing and vote.seat in void:
+            found += [evolve(vote, seat="", standing="")] if stands.hands(vote.by)[0] == vote.by else []
+        else:
+            found.append(vote)
+    return tuple(found)

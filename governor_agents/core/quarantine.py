@@ -27,7 +27,7 @@ from governor_agents.core.records import CallState as C
 from governor_agents.core.records import RunState as R
 from governor_agents.core.settling import HALT, RESTORED, UNKNOWN, block, settle
 from governor_agents.core.telling import call_event, notices, run_event
-from governor_agents.core.terms import stage_end
+from governor_agents.core.terms import reminders, stage_end
 
 ASKED = (C.PENDING, C.APPROVED)
 """Calls that people are asked for anew."""
@@ -76,6 +76,7 @@ def _in_doubt(change: Change, call: Call, now: float, epoch: str) -> Change:
 def _asked_anew(change: Change, call: Call, now: float, epoch: str, stamp: str) -> Change:
     """The same bytes and the same people, from the first stage on, under a digest that nobody has seen yet."""
     run, quiet = change.run, call.quiet_hours
+    expires = after(now, call.deadline, quiet)
     asked = evolve(
         call,
         state=next_call(call.state, CallEvent.RESTORED, C.PENDING),
@@ -84,8 +85,8 @@ def _asked_anew(change: Change, call: Call, now: float, epoch: str, stamp: str) 
         stage=0,
         stage_expires=stage_end(call.stages, 0, now, quiet),
         passed_over=(),
-        expires=after(now, call.deadline, quiet),
-        reminders=(),
+        expires=expires,
+        reminders=reminders(call.remind_after, quiet, now, expires),
         taken_up=None,
         on_expire="end_run",
         restored=epoch,

@@ -240,8 +240,9 @@ class Call:
     the quarantine in which it came from an old copy of its store.
 
     ``headline`` is the policy's template for it. ``delegates`` are people to whom an approver may hand a seat,
-    ``handed`` the seats that were; ``reminders`` are the times at which people are still to be reminded;
-    ``quiet_hours`` are not counted into any of its times; ``shown`` is when a channel last showed it as it was then.
+    ``handed`` the seats that were; ``reminders`` are the times at which people are still to be reminded,
+    ``remind_after`` how many seconds after asking those are; ``quiet_hours`` are not counted into any of its times;
+    ``shown`` is when a channel last showed it as it was then.
     """
 
     __pydantic_config__ = CLOSED
@@ -296,6 +297,7 @@ class Call:
     taken_up: TakenUp | None = None
     comments: tuple[Comment, ...] = ()
     reminders: tuple[float, ...] = ()
+    remind_after: tuple[float, ...] = ()
     quiet_hours: QuietHours | None = None
     shown: float | None = None
 

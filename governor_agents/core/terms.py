@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from governor_agents.core.hours import QuietHours, after
-from governor_agents.core.verdicts import Stage, Verdict
+from governor_agents.core.verdicts import Stage
 
 
 def stage_end(stages: tuple[Stage, ...], at: int, now: float, quiet: QuietHours | None) -> float | None:
@@ -12,7 +14,9 @@ def stage_end(stages: tuple[Stage, ...], at: int, now: float, quiet: QuietHours 
     return None if within is None else after(now, within, quiet)
 
 
-def reminders(verdict: Verdict, now: float, expires: float) -> tuple[float, ...]:
-    """When people are reminded of what they are asked now: before the deadline, in order, each time once."""
-    times = {after(now, seconds, verdict.quiet_hours) for seconds in verdict.reminders}
+def reminders(every: Collection[float], quiet: QuietHours | None, now: float, expires: float) -> tuple[float, ...]:
+    """When people are reminded of what they are asked now: so many seconds after each time, before the deadline, in
+    order, each time once.
+    """
+    times = {after(now, seconds, quiet) for seconds in every}
     return tuple(sorted(at for at in times if now < at < expires))

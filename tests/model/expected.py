@@ -145,7 +145,8 @@ class Expected:
         mine = by == self.holder(seat) or (by == "carla" and moved)
         others = {self.holder(other) for other in SEATS if other != seat}
         allowed = to == seat or (to in self.lets and to != by)
-        return mine and allowed and to not in others and seat not in self.filled() and REQUESTER not in (by, seat, to)
+        free = seat not in self.filled() and to not in self.votes
+        return mine and allowed and to not in others and free and REQUESTER not in (by, seat, to)
 
     def void(self, lets: tuple[str, ...]) -> set[str]:
         """Seats that went to somebody other than the policy lets them go to."""

@@ -404,6 +404,7 @@ class Machine(Asked):
         call.state = "done" if how == "happened" else "failed"
         if how == "did-not-happen" and not self.cancelled:
             fresh = Expected(call.tool, call.args, self.clock() + DEADLINE, replaces=n, lets=call.lets)
+            fresh.remind(self.clock())
             self.calls[len(self.calls) + 1] = fresh
         self.close_cancelled()
 

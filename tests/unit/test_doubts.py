@@ -243,6 +243,16 @@ def test_did_not_happen_asks_anew_under_a_new_number_nonce_digest_and_key() -> N
     assert run.calls[1].idem_key == "key2" and run.calls[0].idem_key == "key1"
 
 
+def test_of_what_is_asked_anew_people_are_reminded_too() -> None:
+    """At the same distances from the new question, also when the earlier ones were used up."""
+    asks = ask(verdict=replace(ASK, reminders=(1.0, 600.0, 7200.0)))
+    run = driving.tick(begun(approved(asks), verdict=replace(ASK, reminders=(1.0, 600.0, 7200.0))), 40.0, (W1,)).run
+    assert run.calls[0].reminders == (2.0, 601.0)
+    new = resolve(run, "did-not-happen").run.calls[1]
+    assert new.reminders == (201.0, 800.0)
+    assert resolve(doubtful(dead=(W1,)), "did-not-happen").run.calls[1].reminders == ()
+
+
 def test_a_call_that_was_allowed_is_asked_of_whom_the_policies_name_now() -> None:
     """It had no approvers; without any now it cannot be asked for, and nothing changes."""
     run = driving.start(new_run(), 0.0, owner=W1, lease=30.0).run

@@ -242,6 +242,15 @@ def test_a_filled_seat_and_one_who_is_asked_are_not_handed_over() -> None:
         handed(paused(replace(HANDED, delegates=("bob",))), ANN, BOB)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_no_seat_goes_to_somebody_who_has_approved(moved: bool) -> None:
+    """One human counts once, so with the seat nobody could fill it any more. The control: before the vote it may go."""
+    run = handed(paused(HANDED), ANN, DORA)
+    assert call_of(handed(run, BOB, DORA, moved=moved)).handed[-1].seat == "bob"
+    with pytest.raises(NotAnApprover, match="dora has approved already, and counts once"):
+        handed(vote(run, DORA), BOB, DORA, moved=moved)
+
+
 def test_the_same_hand_over_again_changes_nothing() -> None:
     """As a second click on a button."""
     run = handed(paused(HANDED), ANN, DORA)
@@ -320,6 +329,18 @@ def test_a_seat_that_went_where_it_may_not_is_its_person_s_again() -> None:
     assert call_of(run).hands("ann") == ("dora", ("slack:T1/E",))
     run = vote(run, BOB, Decision.edit({"amount": 1}), verdict=replace(HANDED, delegates=("slack:T1/E",)))
     assert call_of(run).hands("ann") == ("ann", ())
+
+
+def test_whose_seat_is_somebody_else_s_counts_for_none_when_the_other_falls() -> None:
+    """Bob gave his seat away and approved for Ann; a policy that voids her word does not give him his seat back. The
+    control: where her word stands, so does the vote.
+    """
+    both = replace(HANDED, stages=(Stage(("ops",), ("ann", "bob")),), delegates=("dora", "bob"))
+    run = handed(handed(paused(both), BOB, DORA, moved=True), ANN, BOB)
+    run = vote(run, BOB)
+    assert [(given.by, given.seat) for given in call_of(run).votes] == [("bob", "ann")]
+    assert intent(run, replace(both, version="2")) is CallState.EXECUTING
+    assert intent(run, replace(both, version="2", delegates=("dora",))) is CallState.PENDING
 
 
 def test_a_requester_who_might_vote_might_not_any_more() -> None:

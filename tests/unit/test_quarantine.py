@@ -71,6 +71,13 @@ def test_what_people_were_asked_is_asked_anew(before: Run) -> None:
     assert any(notice.what == "asked" and call.digest[:32] in notice.id for notice in run.outbox)
 
 
+def test_of_what_is_asked_anew_people_are_reminded_too() -> None:
+    """At the same distances from now, not at times that are long past."""
+    call = call_of(restored(paused(asks(verdict=replace(ASK, reminders=(60.0, 600.0))))).run)
+    assert call.reminders == (LATER + 60.0, LATER + 600.0)
+    assert call_of(restored(paused()).run).reminders == ()
+
+
 def test_an_earlier_vote_or_click_counts_no_more() -> None:
     """A card of before the quarantine is refused; who approved then may approve now, and that counts."""
     before = voted(paused())
