@@ -136,7 +136,9 @@ class Chart:
         if to not in (*map(self.who, self.verdict.delegates), seat) or (to == by and to != seat):
             return False
         asked = {self.holder(name) for name in self.stages[self.at] if name != seat}
-        return to not in asked and seat not in {filled for _, _, filled in self.votes}
+        if to in asked or to in {who for who, _, _ in self.votes}:
+            return False
+        return seat not in {filled for _, _, filled in self.votes}
 
 
 def generated(dice: random.Random, company: Company, n: int) -> Chart:
