@@ -1,6 +1,7 @@
 """What every test stands on: no store or setting of the person who runs the tests, one event loop library, no deadlines."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +15,10 @@ for name in [name for name in os.environ if name.startswith("GOVERNOR_") and not
     del os.environ[name]
 # Nothing that a test runs sends traces anywhere, whatever keys the environment holds.
 os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OPENAI_AGENTS_DISABLE_TRACING="1")
+
+# A shell starts what runs in its background with interrupts ignored, and so would be what tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 shared.begin()  # no server is started before a test asks for one; workers find the session of the controller
 
