@@ -92,9 +92,8 @@ def show(
 
     Of a group or a role: who is in it.
     """
-    from governor_agents.directory.checking import near
     from governor_agents.policies import person_id
-    from governor_agents.policies.values import GROUP, ROLE
+    from governor_agents.policies.values import GROUP, ROLE, near
 
     people = people_of(ctx)
     if address.startswith((GROUP, ROLE)):
@@ -113,8 +112,7 @@ def show(
 
 
 def _show_members(people: People, name: str, as_json: bool) -> None:
-    from governor_agents.directory.checking import near
-    from governor_agents.policies.values import GROUP, ROLE
+    from governor_agents.policies.values import GROUP, ROLE, near
 
     members = people.members(name)
     if members is None:

@@ -47,6 +47,15 @@ def authorise(call: Call, voter: Voter, *, requester: Collection[str] = (), veto
     return (free or list(found))[0]
 
 
+def why_not(call: Call, voter: Voter, *, requester: Collection[str] = ()) -> str:
+    """Why this voter may decide nothing here now, not even reject; empty when they may."""
+    try:
+        authorise(call, voter, requester=requester, veto=True)
+    except NotAnApprover as error:
+        return str(error)
+    return ""
+
+
 def may_speak(call: Call, voter: Voter, *, requester: Collection[str] = ()) -> None:
     """Raise `NotAnApprover` for whoever has no word in this call, whatever the stages say."""
     if not voter.id:

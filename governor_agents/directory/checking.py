@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
@@ -10,7 +9,7 @@ from governor_agents.core.identity import EMAIL, SLACK, Person, kind_of
 from governor_agents.core.verdicts import Verdict
 from governor_agents.directory.people import People
 from governor_agents.policies import PolicySet
-from governor_agents.policies.values import GROUP, ROLE
+from governor_agents.policies.values import GROUP, ROLE, near
 
 MANY_STAGES = 8
 """More stages than this are not compared with each other."""
@@ -32,12 +31,6 @@ def findings(people: People, policies: Sequence[str] = (), channels: Collection[
     for path in policies:
         found = _of_policy(PolicySet.from_file(path, directory=people), people, channels)
         yield from dict.fromkeys(f"{path}: {line}" for line in found)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where something known is close to it, else nothing."""
-    found = difflib.get_close_matches(name[:200], sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _about(person: Person, people: People) -> Iterable[str]:

@@ -40,10 +40,13 @@ _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvw
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` when something known is close, otherwise the list of what is known."""
     names = sorted(known)[:MAX_COMPARED]
-    close = difflib.get_close_matches(word[:MAX_NAME], names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= 30 else ""
+    return near(word, names) or (f"; known: {', '.join(names)}" if 0 < len(names) <= 30 else "")
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` when something known is close, else nothing."""
+    close = difflib.get_close_matches(word[:MAX_NAME], sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def one_line(text: object, limit: int = 200) -> str:

@@ -9,9 +9,9 @@ from hashlib import sha256
 from starlette.responses import Response
 
 from governor_agents.core.identity import Voter
-from governor_agents.core.people import authorise
+from governor_agents.core.people import why_not
 from governor_agents.core.records import Approval, CallState
-from governor_agents.errors import NotAnApprover, NotFound
+from governor_agents.errors import NotFound
 from governor_agents.handlers.forms import Form as ArgumentsForm
 from governor_agents.handlers.links import request_page
 from governor_agents.handlers.message import Message
@@ -115,11 +115,7 @@ def _asked_of(site: Site, approvals: tuple[Approval, ...], voter: Voter) -> tupl
 def refusal_of(site: Site, approval: Approval, voter: Voter) -> str:
     """Why this person may not decide it now, in words; empty when they may."""
     requester = site.governor.identities.names(approval.run.requester)
-    try:
-        authorise(approval.call, voter, requester=requester, veto=True)
-    except NotAnApprover as error:
-        return str(error)
-    return ""
+    return why_not(approval.call, voter, requester=requester)
 
 
 def proves(form: Form, reader: Reader) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from governor_agents.core.channels import Card, Desk
 from governor_agents.core.identity import Voter
-from governor_agents.core.people import authorise
+from governor_agents.core.people import why_not
 from governor_agents.core.records import Approval, Decision
-from governor_agents.errors import NotAnApprover, NotFound, StaleDecision
+from governor_agents.errors import NotFound, StaleDecision
 from governor_agents.handlers.answers import refusal
 from governor_agents.handlers.message import Message
 from governor_agents.handlers.slack.actors import Actor
@@ -61,15 +61,7 @@ class Behind:
         seat have been handed over. All of it where that is nothing: the transition says why. Raises `Refused`.
         """
         asked = self.asked()
-        return tuple(each for each in waiting(asked) if _may_decide(each, voter)) or asked
-
-
-def _may_decide(approval: Approval, voter: Voter) -> bool:
-    try:
-        authorise(approval.call, voter, veto=True)
-    except NotAnApprover:
-        return False
-    return True
+        return tuple(each for each in waiting(asked) if not why_not(each.call, voter)) or asked
 
 
 async def look(desk: Desk, value: str, spot: Spot) -> Behind:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from governor_agents.core.calls import Json
 from governor_agents.core.channels import Desk
-from governor_agents.core.people import authorise
+from governor_agents.core.people import why_not
 from governor_agents.core.records import Approval, Decision
 from governor_agents.errors import NotAnApprover
 from governor_agents.handlers.forms import Form
@@ -101,10 +101,8 @@ _DECISIONS: dict[str, Callable[[Approval], Decision]] = {
 async def _may_decide(desk: Desk, behind: Behind, actor: Actor) -> None:
     """Refuse now who would be refused when the modal comes back. The transition itself asks again."""
     voter = await desk.voter(actor.address)
-    try:
-        authorise(behind.theirs(voter)[0].call, voter, veto=True)
-    except NotAnApprover as error:
-        raise Refused(200, error.code, visible(str(error))) from None
+    if why := why_not(behind.theirs(voter)[0].call, voter):
+        raise Refused(200, NotAnApprover.code, visible(why))
 
 
 def said(approval: Approval) -> Outcome:
