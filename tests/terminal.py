@@ -10,11 +10,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# A test run in the background may have SIGINT ignored, which a child inherits; at a terminal it is not.
 BEGIN = """
-import fcntl, signal, termios
+import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 

@@ -441,8 +441,3 @@ def of_hand(hand: Hand, name: str) -> Iterator[Event]:
         yield Event("lapse", word="done", **more)
     elif hand.phase != "cut":
         yield Event("record", word=hand.phase, **more)
-
-
-def verdict_of(event: Event) -> Verdict:
-    """The verdict an intent was made under."""
-    return VERDICTS[event.word]
